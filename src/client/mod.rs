@@ -1,0 +1,1 @@
+//! PURE client-side state machine, used by the command line and later by bridges.

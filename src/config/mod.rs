@@ -1,0 +1,1 @@
+//! The table of options, and the configuration that it makes.

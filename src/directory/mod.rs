@@ -1,0 +1,1 @@
+//! PURE: who holds which client id, claims, takeovers, wills.

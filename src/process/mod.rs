@@ -1,0 +1,4 @@
+//! One room per process. No process names another: they meet in `ipc` and `ring`.
+pub mod store;
+pub mod supervisor;
+pub mod worker;

@@ -1,0 +1,1 @@
+//! The store: state, and (later) disk.

@@ -1,0 +1,1 @@
+//! A worker: the network, inbound.

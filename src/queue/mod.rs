@@ -1,0 +1,1 @@
+//! PURE: the queue and in-flight window of one persistent session.

@@ -1,0 +1,1 @@
+//! PURE: retained messages.

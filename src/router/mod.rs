@@ -1,0 +1,2 @@
+//! PURE: the subscription index.
+pub mod index;

@@ -1,0 +1,1 @@
+//! PURE: one connected client: (event, now) -> actions.
