@@ -96,6 +96,15 @@ impl<K: Copy + Eq + Hash, V> Index<K, V> {
         }
     }
 
+    /// Ends every subscription of `key`. Walks the whole index.
+    pub fn remove_everywhere(&mut self, key: K) {
+        self.exact.retain(|_, subscribers| {
+            subscribers.remove(key);
+            !subscribers.is_empty()
+        });
+        self.wild_filters -= self.wild.remove_everywhere(key);
+    }
+
     /// Whether there is no filter at all.
     pub fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.wild_filters == 0
@@ -170,6 +179,27 @@ impl<K: Copy + Eq + Hash, V> Node<K, V> {
             }
         }
         Some(removed)
+    }
+
+    /// As [`Index::remove_everywhere`]; returns how many filters nobody has any more.
+    fn remove_everywhere(&mut self, key: K) -> usize {
+        let ended = [self.here.remove(key), self.hash.remove(key)];
+        let mut gone = ended
+            .iter()
+            .flatten()
+            .filter(|removed| removed.last)
+            .count();
+        if let Some(plus) = &mut self.plus {
+            gone += plus.remove_everywhere(key);
+            if plus.is_empty() {
+                self.plus = None;
+            }
+        }
+        self.children.retain(|_, child| {
+            gone += child.remove_everywhere(key);
+            !child.is_empty()
+        });
+        gone
     }
 
     fn is_empty(&self) -> bool {
@@ -315,6 +345,19 @@ mod tests {
         assert_eq!(matching(&index, "/x"), [3, 4, 6]);
         assert_eq!(matching(&index, "$SYS/x"), [7]);
         assert_eq!(matching(&index, "a/b/c"), [2, 3, 8]);
+    }
+
+    #[test]
+    fn a_subscriber_that_leaves_takes_all_its_filters_along() {
+        let mut index = Index::new();
+        for f in ["a", "a/+", "a/+/#", "#", "+/b"] {
+            index.insert(filter(f), 1, ());
+        }
+        index.insert(filter("a/+"), 2, ());
+        index.remove_everywhere(1);
+        assert_eq!(matching(&index, "a/b"), [2]);
+        index.remove_everywhere(2);
+        assert!(index.is_empty() && index.wild.is_empty());
     }
 
     #[test]
