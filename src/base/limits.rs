@@ -58,3 +58,10 @@ pub const INDEX_SLICE_BYTES: usize = 16 * 1024;
 /// Claims, subscriptions and retained requests of one worker that the store has not answered yet; at the bound
 /// the worker stops reading from its clients.
 pub const REQUESTS_WAITING_MAX: usize = 65_536;
+/// Topics that are remembered as seen live while an answer to a retained request is under way. Beyond them an older
+/// retained message may follow a newer live one.
+pub const SEEN_LIVE_MAX: usize = 65_536;
+/// Answers to retained requests that came before what they must follow; more are taken as they come.
+pub const EARLY_SLICES_MAX: usize = 1024;
+/// Wills kept for the next store when a store dies.
+pub const ORPHANED_WILLS_MAX: usize = 1_000_000;
