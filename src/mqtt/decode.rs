@@ -497,10 +497,25 @@ mod tests {
         bytes
     }
 
+    /// The reason code of the refusal, 0 if there is none.
+    fn refusal(bytes: &[u8], version: Version) -> u8 {
+        read(bytes, version).map_or_else(|error| error.reason.code(), |_| 0)
+    }
+
+    const V31: Version = Version::V31;
+    const V311: Version = Version::V311;
+    const V5: Version = Version::V5;
+
+    /// A CONNECT that is fine but for what the test does to it.
+    fn connect(name: &[u8], level: u8, flags: u8, rest: &[u8]) -> Vec<u8> {
+        let name_len = u8::try_from(name.len()).unwrap();
+        packet(0x10, &[&[0, name_len], name, &[level, flags, 0, 60], rest])
+    }
+
     #[test]
     fn publish_is_read() {
         let bytes = packet(0x3b, &[b"\0\x03a/b\0\x07hello"]);
-        let Ok(Packet::Publish(publish)) = read(&bytes, Version::V311) else {
+        let Ok(Packet::Publish(publish)) = read(&bytes, V311) else {
             panic!("not a PUBLISH");
         };
         assert_eq!(publish.topic, Topic::new("a/b"));
@@ -510,5 +525,191 @@ mod tests {
             (true, Qos::AtLeastOnce, true)
         );
         assert_eq!(publish.payload, b"hello");
+    }
+
+    #[test]
+    fn publish_with_impossible_flags_is_malformed() {
+        let qos_3 = packet(0x36, &[b"\0\x01a\0\x01"]);
+        let dup_qos_0 = packet(0x38, &[b"\0\x01a"]);
+        for version in [V31, V311, V5] {
+            assert_eq!(refusal(&qos_3, version), 0x81);
+        }
+        assert_eq!(refusal(&dup_qos_0, V31), 0);
+        assert_eq!(refusal(&dup_qos_0, V311), 0x81);
+    }
+
+    #[test]
+    fn publish_needs_a_topic_except_in_5_0_where_an_alias_may_stand_for_it() {
+        let empty = packet(0x30, &[b"\0\0", b"\x03\x23\0\x01"]);
+        assert_eq!(refusal(&empty, V31), 0x82);
+        assert_eq!(refusal(&empty, V311), 0x82);
+        let Ok(Packet::Publish(publish)) = read(&empty, V5) else {
+            panic!("not a PUBLISH");
+        };
+        assert_eq!(publish.topic, None);
+    }
+
+    #[test]
+    fn publish_to_a_wildcard_or_with_packet_id_0_is_a_protocol_error() {
+        assert_eq!(refusal(&packet(0x30, &[b"\0\x03a/#"]), V311), 0x82);
+        assert_eq!(refusal(&packet(0x30, &[b"\0\x01+\0"]), V5), 0x82);
+        assert_eq!(refusal(&packet(0x32, &[b"\0\x01a\0\0"]), V311), 0x82);
+    }
+
+    #[test]
+    fn reserved_flags_are_refused_but_in_3_1() {
+        let pubrel_again = packet(0x6a, &[b"\0\x01"]);
+        assert_eq!(refusal(&pubrel_again, V31), 0);
+        assert_eq!(refusal(&pubrel_again, V311), 0x81);
+        assert_eq!(refusal(&packet(0x80, &[b"\0\x01\0\x01a\0"]), V311), 0x81);
+        assert_eq!(refusal(&[0xc1, 0], V5), 0x81);
+    }
+
+    #[test]
+    fn padded_remaining_length_is_refused_in_5_0_alone() {
+        let padded = [0xc0, 0x80, 0];
+        assert_eq!(refusal(&padded, V311), 0);
+        assert_eq!(refusal(&padded, V5), 0x81);
+    }
+
+    #[test]
+    fn bytes_after_the_last_field_are_malformed() {
+        for bytes in [
+            connect(b"MQTT", 4, 2, b"\0\x01czz"),
+            packet(0x40, &[b"\0\x01\0\0"]),
+            packet(0xc0, &[b"x"]),
+            packet(0xe0, &[b"\0"]),
+            packet(0xb0, &[b"\0\x01\0"]),
+            packet(0x82, &[b"\0\x01\0\x01a\0\0"]),
+        ] {
+            assert_eq!(refusal(&bytes, V311), 0x81, "{bytes:x?}");
+        }
+        assert_eq!(refusal(&packet(0x40, &[b"\0\x01\0\0x"]), V5), 0x81);
+    }
+
+    #[test]
+    fn connect_levels_are_told_apart() {
+        let level = |name: &[u8], level| {
+            let properties: &[u8] = if level == 5 { b"\0" } else { b"" };
+            let bytes = connect(name, level, 2, &[properties, b"\0\x01c"].concat());
+            match read(&bytes, V311) {
+                Ok(Packet::Connect(connect)) => Ok((connect.version, connect.bridge)),
+                Ok(_) => panic!("not a CONNECT"),
+                Err(error) => Err(error.reason.code()),
+            }
+        };
+        assert_eq!(level(b"MQIsdp", 3), Ok((V31, false)));
+        assert_eq!(level(b"MQIsdp", 0x83), Ok((V31, true)));
+        assert_eq!(level(b"MQTT", 4), Ok((V311, false)));
+        assert_eq!(level(b"MQTT", 0x84), Ok((V311, true)));
+        assert_eq!(level(b"MQTT", 5), Ok((V5, false)));
+        for (name, unknown) in [
+            (&b"MQTT"[..], 3),
+            (b"MQTT", 6),
+            (b"MQTT", 0x85),
+            (b"MQIsdp", 4),
+        ] {
+            assert_eq!(level(name, unknown), Err(0x84));
+        }
+        assert_eq!(level(b"MQTX", 4), Err(0x82));
+    }
+
+    #[test]
+    fn unknown_level_is_told_before_what_follows_it() {
+        assert_eq!(refusal(&packet(0x10, &[b"\0\x04MQTT\x07"]), V311), 0x84);
+        let broken = packet(0x10, &[b"\0\x04MQTT\x05\x02"]);
+        assert_eq!(refusal(&broken, V311), 0x81);
+        let frame = frame(&broken, 100).unwrap().unwrap();
+        assert_eq!(connect_version(frame), Some(V5));
+    }
+
+    #[test]
+    fn connect_flags_must_agree_with_each_other() {
+        let flags = |level, flags| {
+            let name: &[u8] = if level == 3 { b"MQIsdp" } else { b"MQTT" };
+            let properties: &[u8] = if level == 5 { b"\0" } else { b"" };
+            let rest = [properties, b"\0\x01c\0\x01p"].concat();
+            refusal(&connect(name, level, flags, &rest), V311)
+        };
+        assert_eq!((flags(4, 0x80), flags(5, 0x80)), (0, 0));
+        // Reserved.
+        assert_eq!(
+            (flags(3, 0x81), flags(4, 0x81), flags(5, 0x81)),
+            (0, 0x81, 0x81)
+        );
+        // Will QoS and will retain without a will.
+        assert_eq!((flags(4, 0x88), flags(5, 0xa0)), (0x81, 0x81));
+        // A password alone.
+        assert_eq!(
+            (flags(3, 0x40), flags(4, 0x40), flags(5, 0x40)),
+            (0x81, 0x81, 0)
+        );
+        // A will of QoS 3.
+        assert_eq!(flags(4, 0x1c), 0x81);
+    }
+
+    #[test]
+    fn username_may_be_missing_in_3_1() {
+        assert_eq!(refusal(&connect(b"MQIsdp", 3, 0xc2, b"\0\x01c"), V311), 0);
+        assert_eq!(refusal(&connect(b"MQTT", 4, 0xc2, b"\0\x01c"), V311), 0x81);
+    }
+
+    #[test]
+    fn will_topic_is_a_topic_name() {
+        let will = |topic: &[u8]| {
+            connect(
+                b"MQTT",
+                4,
+                0x06,
+                &[b"\0\x01c\0\x01", topic, b"\0\x01x"].concat(),
+            )
+        };
+        assert_eq!(refusal(&will(b"w"), V311), 0);
+        assert_eq!(refusal(&will(b"#"), V311), 0x82);
+    }
+
+    #[test]
+    fn subscribe_is_refused_for_any_of_its_parts() {
+        let subscribe = |options: u8| packet(0x82, &[b"\0\x01\0\0\x01a", &[options]]);
+        assert_eq!(refusal(&subscribe(0x2e), V5), 0);
+        // QoS 3, retain handling 3, reserved bits.
+        assert_eq!(refusal(&subscribe(0x03), V5), 0x82);
+        assert_eq!(refusal(&subscribe(0x30), V5), 0x82);
+        assert_eq!(refusal(&subscribe(0x40), V5), 0x81);
+        // In 3.x there is only the QoS.
+        assert_eq!(refusal(&packet(0x82, &[b"\0\x01\0\x01a\x04"]), V311), 0x81);
+        // No filter, packet identifier 0, a filter that is none, a truncated one.
+        assert_eq!(refusal(&packet(0x82, &[b"\0\x01"]), V311), 0x82);
+        assert_eq!(refusal(&packet(0xa2, &[b"\0\x01"]), V311), 0x82);
+        assert_eq!(refusal(&packet(0x82, &[b"\0\0\0\x01a\0"]), V311), 0x81);
+        assert_eq!(refusal(&packet(0x82, &[b"\0\x01\0\x02a#\0"]), V311), 0x81);
+        assert_eq!(refusal(&packet(0x82, &[b"\0\x01\0\x05a"]), V311), 0x81);
+        // No local on a shared subscription.
+        let shared = |options: u8| packet(0x82, &[b"\0\x01\0\0\x0a$share/g/a", &[options]]);
+        assert_eq!(refusal(&shared(0), V5), 0);
+        assert_eq!(refusal(&shared(4), V5), 0x82);
+    }
+
+    #[test]
+    fn acknowledgements_have_three_forms_in_5_0() {
+        let ack = |body: &[u8]| match read(&packet(0x40, &[body]), V5) {
+            Ok(Packet::Puback(ack)) => Ok((ack.code, ack.properties.iter().count())),
+            Ok(_) => panic!("not a PUBACK"),
+            Err(error) => Err(error.reason.code()),
+        };
+        assert_eq!(ack(b"\0\x01"), Ok((0, 0)));
+        assert_eq!(ack(b"\0\x01\x10"), Ok((0x10, 0)));
+        assert_eq!(ack(b"\0\x01\x10\0"), Ok((0x10, 0)));
+        assert_eq!(ack(b"\0\x01\x10\x04\x1f\0\x01x"), Ok((0x10, 1)));
+        // Codes of other packets, packet identifier 0, properties cut short.
+        assert_eq!(ack(b"\0\x01\x07"), Err(0x82));
+        assert_eq!(ack(b"\0\0"), Err(0x81));
+        assert_eq!(ack(b"\0\x01\x10\x05"), Err(0x81));
+    }
+
+    #[test]
+    fn auth_exists_in_5_0_alone() {
+        assert_eq!(refusal(&[0xf0, 0], V5), 0);
+        assert_eq!(refusal(&[0xf0, 0], V311), 0x81);
     }
 }

@@ -252,3 +252,106 @@ fn put_unsubscribe(out: &mut Vec<u8>, unsubscribe: &Unsubscribe<'_>, version: Ve
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::{Disconnect, PacketId, PropertiesBuilder, Property, Suback};
+
+    fn encoded(packet: &Packet<'_>, version: Version) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        encode(packet, version, &mut out);
+        out.split_off(6)
+    }
+
+    fn ack(code: u8) -> Ack<'static> {
+        Ack {
+            packet_id: PacketId::new(0x0102).unwrap(),
+            code,
+            properties: Properties::NONE,
+        }
+    }
+
+    #[test]
+    fn acknowledgements_are_as_short_as_they_can_be() {
+        let puback = |code, version| encoded(&Packet::Puback(ack(code)), version);
+        assert_eq!(puback(0, Version::V311), [0x40, 2, 1, 2]);
+        assert_eq!(puback(0x10, Version::V311), [0x40, 2, 1, 2]);
+        assert_eq!(puback(0, Version::V5), [0x40, 2, 1, 2]);
+        assert_eq!(puback(0x10, Version::V5), [0x40, 3, 1, 2, 0x10]);
+        assert_eq!(
+            encoded(&Packet::Pubrel(ack(0)), Version::V5),
+            [0x62, 2, 1, 2]
+        );
+    }
+
+    #[test]
+    fn disconnect_has_a_body_in_5_0_alone() {
+        let disconnect = |code, version| {
+            let properties = Properties::NONE;
+            encoded(
+                &Packet::Disconnect(Disconnect { code, properties }),
+                version,
+            )
+        };
+        assert_eq!(disconnect(0x8e, Version::V5), [0xe0, 1, 0x8e]);
+        assert_eq!(disconnect(0, Version::V5), [0xe0, 0]);
+        assert_eq!(disconnect(0x8e, Version::V311), [0xe0, 0]);
+    }
+
+    #[test]
+    fn long_body_gets_a_long_length() {
+        let codes = [0; 300];
+        let suback = Packet::Suback(Suback {
+            packet_id: PacketId::MIN,
+            properties: Properties::NONE,
+            codes: &codes,
+        });
+        let bytes = encoded(&suback, Version::V311);
+        assert_eq!(bytes[..5], [0x90, 0xae, 0x02, 0, 1]);
+        assert_eq!(bytes.len(), 305);
+    }
+
+    #[test]
+    fn head_and_payload_are_what_encode_makes_of_the_whole() {
+        let mut properties = PropertiesBuilder::default();
+        properties.push(Property::ContentType("text"));
+        for version in [Version::V311, Version::V5] {
+            for qos in [Qos::AtMostOnce, Qos::ExactlyOnce] {
+                for payload_len in [0, 100, 130, 20_000] {
+                    let payload = vec![7; payload_len];
+                    let form = PublishForm {
+                        version,
+                        qos,
+                        retain: true,
+                        topic: Topic::new("a/b").unwrap(),
+                        properties: properties.as_properties(),
+                        payload: &payload,
+                    };
+                    let mut out = b"before".to_vec();
+                    let packet_id_at = encode_publish_head(&form, &mut out);
+                    let mut head = out.split_off(6);
+                    head.extend(&payload);
+                    assert_eq!(publish_len(&form), Some(head.len()));
+                    if let Some(at) = packet_id_at {
+                        head[at..at + 2].copy_from_slice(&[1, 2]);
+                    }
+                    let whole = encoded(
+                        &Packet::Publish(Publish {
+                            dup: false,
+                            qos,
+                            retain: true,
+                            topic: Some(form.topic),
+                            packet_id: (qos != Qos::AtMostOnce)
+                                .then(|| PacketId::new(0x0102).unwrap()),
+                            properties: form.properties,
+                            payload: &payload,
+                        }),
+                        version,
+                    );
+                    assert_eq!(head, whole);
+                }
+            }
+        }
+    }
+}

@@ -14,6 +14,9 @@ pub mod property;
 pub mod reason;
 pub mod topic;
 
+#[cfg(test)]
+mod round_trip;
+
 pub use decode::DecodeError;
 pub use packet::*;
 pub use property::{Properties, PropertiesBuilder, Property, PropertyId};
