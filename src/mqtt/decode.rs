@@ -2,15 +2,16 @@
 
 use std::fmt;
 
+pub use super::connect::connect_version;
+use super::connect::decode_connect;
 use super::frame::{DUP, Frame, kind};
 use super::input::Input;
 use super::output::varint_len;
 use super::property::Place;
 use super::reason::is_allowed;
 use super::{
-    Ack, Auth, Connack, Connect, Disconnect, Filter, Packet, PacketId, Properties, Publish, Qos,
-    Reason, RetainHandling, Suback, Subscribe, SubscriptionOptions, Topic, Unsuback, Unsubscribe,
-    Version, Will,
+    Ack, Auth, Connack, Disconnect, Filter, Packet, PacketId, Properties, Publish, Qos, Reason,
+    RetainHandling, Suback, Subscribe, SubscriptionOptions, Topic, Unsuback, Unsubscribe, Version,
 };
 use crate::base::limits::FILTERS_PER_PACKET_MAX;
 
@@ -55,6 +56,10 @@ impl std::error::Error for DecodeError {}
 pub fn decode<'a>(frame: Frame<'a>, version: Version) -> Result<Packet<'a>, DecodeError> {
     match frame.first >> 4 {
         kind::PUBLISH => decode_publish(frame, version).map(Packet::Publish),
+        kind::PUBACK => decode_ack(frame, version).map(Packet::Puback),
+        kind::PUBREC => decode_ack(frame, version).map(Packet::Pubrec),
+        kind::PUBREL => decode_ack(frame, version).map(Packet::Pubrel),
+        kind::PUBCOMP => decode_ack(frame, version).map(Packet::Pubcomp),
         kind::CONNECT => decode_connect(frame).map(Packet::Connect),
         _ => decode_other(frame, version),
     }
@@ -98,28 +103,13 @@ pub fn decode_publish(frame: Frame<'_>, version: Version) -> Result<Publish<'_>,
     })
 }
 
-/// The version that a CONNECT names, if it gets as far: how to answer one that is wrong later on. `None` when `frame` is no
-/// CONNECT or of no version of ours.
-pub fn connect_version(frame: Frame<'_>) -> Option<Version> {
-    if frame.first >> 4 != kind::CONNECT {
-        return None;
-    }
-    take_version(&mut Input::new(frame.body))
-        .ok()
-        .map(|(version, _)| version)
-}
-
-/// All but CONNECT and PUBLISH.
+/// The rare ones, away from the code that runs for every message.
 fn decode_other(frame: Frame<'_>, version: Version) -> Result<Packet<'_>, DecodeError> {
     check_length(frame, version)?;
     check_flags(frame, version)?;
     let input = Input::new(frame.body);
     Ok(match frame.first >> 4 {
         kind::CONNACK => Packet::Connack(decode_connack(input, version)?),
-        kind::PUBACK => Packet::Puback(decode_ack(frame, version)?),
-        kind::PUBREC => Packet::Pubrec(decode_ack(frame, version)?),
-        kind::PUBREL => Packet::Pubrel(decode_ack(frame, version)?),
-        kind::PUBCOMP => Packet::Pubcomp(decode_ack(frame, version)?),
         kind::SUBSCRIBE => Packet::Subscribe(decode_subscribe(input, version)?),
         kind::SUBACK => Packet::Suback(decode_suback(frame, version)?),
         kind::UNSUBSCRIBE => Packet::Unsubscribe(decode_unsubscribe(input, version)?),
@@ -134,7 +124,7 @@ fn decode_other(frame: Frame<'_>, version: Version) -> Result<Packet<'_>, Decode
 
 /// 5.0 forbids more length bytes than the remaining length needs [MQTT-1.5.5-1]; 3.x does not.
 #[inline]
-const fn check_length(frame: Frame<'_>, version: Version) -> Result<(), DecodeError> {
+pub(super) const fn check_length(frame: Frame<'_>, version: Version) -> Result<(), DecodeError> {
     let needed = 1 + varint_len(frame.body.len()) + frame.body.len();
     if frame.len > needed && matches!(version, Version::V5) {
         return Err(DecodeError::malformed(
@@ -145,7 +135,7 @@ const fn check_length(frame: Frame<'_>, version: Version) -> Result<(), DecodeEr
 }
 
 /// The reserved flags [MQTT-2.1.3-1]. 3.1 does not use them, and its clients may set DUP in what they send again.
-const fn check_flags(frame: Frame<'_>, version: Version) -> Result<(), DecodeError> {
+pub(super) const fn check_flags(frame: Frame<'_>, version: Version) -> Result<(), DecodeError> {
     let expected = match frame.first >> 4 {
         kind::PUBREL | kind::SUBSCRIBE | kind::UNSUBSCRIBE => 2,
         _ => 0,
@@ -157,7 +147,7 @@ const fn check_flags(frame: Frame<'_>, version: Version) -> Result<(), DecodeErr
 }
 
 #[inline]
-fn take_properties<'a>(
+pub(super) fn take_properties<'a>(
     input: &mut Input<'a>,
     version: Version,
     place: Place,
@@ -174,107 +164,6 @@ fn take_properties<'a>(
 
 fn take_packet_id(input: &mut Input<'_>) -> Result<PacketId, DecodeError> {
     PacketId::new(input.take_u16()?).ok_or(DecodeError::malformed("packet identifier 0"))
-}
-
-/// The version, and whether the bridge bit is set.
-fn take_version(input: &mut Input<'_>) -> Result<(Version, bool), DecodeError> {
-    let name = input.take_binary()?;
-    if name != b"MQTT" && name != b"MQIsdp" {
-        return Err(DecodeError::protocol("unknown protocol name"));
-    }
-    // Bridges of the original say so with the high bit of the level in 3.x; 5.0 has other means.
-    match (name, input.take_u8()?) {
-        (b"MQIsdp", level @ (0x03 | 0x83)) => Ok((Version::V31, level & 0x80 != 0)),
-        (b"MQTT", level @ (0x04 | 0x84)) => Ok((Version::V311, level & 0x80 != 0)),
-        (b"MQTT", 0x05) => Ok((Version::V5, false)),
-        _ => Err(DecodeError {
-            reason: Reason::UnsupportedProtocolVersion,
-            what: "unsupported protocol version",
-        }),
-    }
-}
-
-fn decode_connect(frame: Frame<'_>) -> Result<Connect<'_>, DecodeError> {
-    let mut input = Input::new(frame.body);
-    let (version, bridge) = take_version(&mut input)?;
-    check_length(frame, version)?;
-    check_flags(frame, version)?;
-    let flags = input.take_u8()?;
-    check_connect_flags(flags, version)?;
-    let keep_alive = input.take_u16()?;
-    let properties = take_properties(&mut input, version, Place::Connect)?;
-    let client_id = input.take_text()?;
-    let will = take_will(&mut input, flags, version)?;
-    // In 3.1 the remaining length takes precedence over these two flags: what they promise may be missing.
-    let is_here = |input: &Input<'_>| version != Version::V31 || !input.is_empty();
-    let username = if flags & USERNAME != 0 && is_here(&input) {
-        Some(input.take_text()?)
-    } else {
-        None
-    };
-    let password = if flags & PASSWORD != 0 && is_here(&input) {
-        Some(input.take_binary()?)
-    } else {
-        None
-    };
-    input.end()?;
-    Ok(Connect {
-        version,
-        bridge,
-        clean_start: flags & CLEAN_START != 0,
-        keep_alive,
-        properties,
-        client_id,
-        will,
-        username,
-        password,
-    })
-}
-
-const RESERVED: u8 = 0x01;
-const CLEAN_START: u8 = 0x02;
-const WILL: u8 = 0x04;
-const WILL_QOS: u8 = 0x18;
-const WILL_RETAIN: u8 = 0x20;
-const PASSWORD: u8 = 0x40;
-const USERNAME: u8 = 0x80;
-
-fn check_connect_flags(flags: u8, version: Version) -> Result<(), DecodeError> {
-    // [MQTT-3.1.2-3]; 3.1 does not use the bit.
-    if flags & RESERVED != 0 && version != Version::V31 {
-        return Err(DecodeError::malformed("reserved flag in CONNECT"));
-    }
-    // [MQTT-3.1.2-11], [MQTT-3.1.2-13]
-    if flags & WILL == 0 && flags & (WILL_QOS | WILL_RETAIN) != 0 {
-        return Err(DecodeError::malformed("will flags without a will"));
-    }
-    // [MQTT-3.1.2-22] of 3.1.1, lifted in 5.0.
-    if flags & (USERNAME | PASSWORD) == PASSWORD && version != Version::V5 {
-        return Err(DecodeError::malformed("password without username"));
-    }
-    Ok(())
-}
-
-fn take_will<'a>(
-    input: &mut Input<'a>,
-    flags: u8,
-    version: Version,
-) -> Result<Option<Will<'a>>, DecodeError> {
-    if flags & WILL == 0 {
-        return Ok(None);
-    }
-    let qos =
-        Qos::from_bits((flags & WILL_QOS) >> 3).ok_or(DecodeError::malformed("will with QoS 3"))?;
-    let properties = take_properties(input, version, Place::Will)?;
-    let topic =
-        Topic::new(input.take_text()?).ok_or(DecodeError::protocol("invalid will topic"))?;
-    Ok(Some(Will {
-        qos,
-        retain: flags & WILL_RETAIN != 0,
-        topic,
-        payload: input.take_binary()?,
-        properties,
-    }))
 }
 
 fn decode_connack(mut input: Input<'_>, version: Version) -> Result<Connack<'_>, DecodeError> {
@@ -326,6 +215,8 @@ fn take_code<'a>(
 }
 
 fn decode_ack(frame: Frame<'_>, version: Version) -> Result<Ack<'_>, DecodeError> {
+    check_length(frame, version)?;
+    check_flags(frame, version)?;
     let mut input = Input::new(frame.body);
     let packet_id = take_packet_id(&mut input)?;
     let (code, properties) = if version == Version::V5 {
@@ -477,19 +368,19 @@ fn decode_auth(frame: Frame<'_>) -> Result<Auth<'_>, DecodeError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::mqtt::frame::frame;
 
     /// The packet in `bytes`, which must be all of them.
-    fn read(bytes: &[u8], version: Version) -> Result<Packet<'_>, DecodeError> {
+    pub(crate) fn read(bytes: &[u8], version: Version) -> Result<Packet<'_>, DecodeError> {
         let frame = frame(bytes, usize::MAX)?.expect("a whole packet");
         assert_eq!(frame.len, bytes.len());
         decode(frame, version)
     }
 
     /// A packet from its first byte and the parts of its body.
-    fn packet(first: u8, body: &[&[u8]]) -> Vec<u8> {
+    pub(crate) fn packet(first: u8, body: &[&[u8]]) -> Vec<u8> {
         let body = body.concat();
         let mut bytes = vec![first];
         crate::mqtt::output::put_varint(&mut bytes, body.len());
@@ -498,19 +389,13 @@ mod tests {
     }
 
     /// The reason code of the refusal, 0 if there is none.
-    fn refusal(bytes: &[u8], version: Version) -> u8 {
+    pub(crate) fn refusal(bytes: &[u8], version: Version) -> u8 {
         read(bytes, version).map_or_else(|error| error.reason.code(), |_| 0)
     }
 
-    const V31: Version = Version::V31;
-    const V311: Version = Version::V311;
-    const V5: Version = Version::V5;
-
-    /// A CONNECT that is fine but for what the test does to it.
-    fn connect(name: &[u8], level: u8, flags: u8, rest: &[u8]) -> Vec<u8> {
-        let name_len = u8::try_from(name.len()).unwrap();
-        packet(0x10, &[&[0, name_len], name, &[level, flags, 0, 60], rest])
-    }
+    pub(crate) const V31: Version = Version::V31;
+    pub(crate) const V311: Version = Version::V311;
+    pub(crate) const V5: Version = Version::V5;
 
     #[test]
     fn publish_is_read() {
@@ -575,7 +460,6 @@ mod tests {
     #[test]
     fn bytes_after_the_last_field_are_malformed() {
         for bytes in [
-            connect(b"MQTT", 4, 2, b"\0\x01czz"),
             packet(0x40, &[b"\0\x01\0\0"]),
             packet(0xc0, &[b"x"]),
             packet(0xe0, &[b"\0"]),
@@ -585,87 +469,6 @@ mod tests {
             assert_eq!(refusal(&bytes, V311), 0x81, "{bytes:x?}");
         }
         assert_eq!(refusal(&packet(0x40, &[b"\0\x01\0\0x"]), V5), 0x81);
-    }
-
-    #[test]
-    fn connect_levels_are_told_apart() {
-        let level = |name: &[u8], level| {
-            let properties: &[u8] = if level == 5 { b"\0" } else { b"" };
-            let bytes = connect(name, level, 2, &[properties, b"\0\x01c"].concat());
-            match read(&bytes, V311) {
-                Ok(Packet::Connect(connect)) => Ok((connect.version, connect.bridge)),
-                Ok(_) => panic!("not a CONNECT"),
-                Err(error) => Err(error.reason.code()),
-            }
-        };
-        assert_eq!(level(b"MQIsdp", 3), Ok((V31, false)));
-        assert_eq!(level(b"MQIsdp", 0x83), Ok((V31, true)));
-        assert_eq!(level(b"MQTT", 4), Ok((V311, false)));
-        assert_eq!(level(b"MQTT", 0x84), Ok((V311, true)));
-        assert_eq!(level(b"MQTT", 5), Ok((V5, false)));
-        for (name, unknown) in [
-            (&b"MQTT"[..], 3),
-            (b"MQTT", 6),
-            (b"MQTT", 0x85),
-            (b"MQIsdp", 4),
-        ] {
-            assert_eq!(level(name, unknown), Err(0x84));
-        }
-        assert_eq!(level(b"MQTX", 4), Err(0x82));
-    }
-
-    #[test]
-    fn unknown_level_is_told_before_what_follows_it() {
-        assert_eq!(refusal(&packet(0x10, &[b"\0\x04MQTT\x07"]), V311), 0x84);
-        let broken = packet(0x10, &[b"\0\x04MQTT\x05\x02"]);
-        assert_eq!(refusal(&broken, V311), 0x81);
-        let frame = frame(&broken, 100).unwrap().unwrap();
-        assert_eq!(connect_version(frame), Some(V5));
-    }
-
-    #[test]
-    fn connect_flags_must_agree_with_each_other() {
-        let flags = |level, flags| {
-            let name: &[u8] = if level == 3 { b"MQIsdp" } else { b"MQTT" };
-            let properties: &[u8] = if level == 5 { b"\0" } else { b"" };
-            let rest = [properties, b"\0\x01c\0\x01p"].concat();
-            refusal(&connect(name, level, flags, &rest), V311)
-        };
-        assert_eq!((flags(4, 0x80), flags(5, 0x80)), (0, 0));
-        // Reserved.
-        assert_eq!(
-            (flags(3, 0x81), flags(4, 0x81), flags(5, 0x81)),
-            (0, 0x81, 0x81)
-        );
-        // Will QoS and will retain without a will.
-        assert_eq!((flags(4, 0x88), flags(5, 0xa0)), (0x81, 0x81));
-        // A password alone.
-        assert_eq!(
-            (flags(3, 0x40), flags(4, 0x40), flags(5, 0x40)),
-            (0x81, 0x81, 0)
-        );
-        // A will of QoS 3.
-        assert_eq!(flags(4, 0x1c), 0x81);
-    }
-
-    #[test]
-    fn username_may_be_missing_in_3_1() {
-        assert_eq!(refusal(&connect(b"MQIsdp", 3, 0xc2, b"\0\x01c"), V311), 0);
-        assert_eq!(refusal(&connect(b"MQTT", 4, 0xc2, b"\0\x01c"), V311), 0x81);
-    }
-
-    #[test]
-    fn will_topic_is_a_topic_name() {
-        let will = |topic: &[u8]| {
-            connect(
-                b"MQTT",
-                4,
-                0x06,
-                &[b"\0\x01c\0\x01", topic, b"\0\x01x"].concat(),
-            )
-        };
-        assert_eq!(refusal(&will(b"w"), V311), 0);
-        assert_eq!(refusal(&will(b"#"), V311), 0x82);
     }
 
     #[test]

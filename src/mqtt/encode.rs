@@ -1,12 +1,13 @@
 //! Packets to bytes. Every function appends one whole packet to `out` and cannot fail: what does not fit a field
 //! was refused where it came in.
 
+use super::connect::put_connect;
 pub use super::frame::DUP;
 use super::frame::kind;
-use super::output::{put_binary, put_text, put_u16, put_varint, varint_len};
+use super::output::{put_text, put_u16, put_varint, varint_len};
 use super::{
-    Ack, Connack, Connect, Packet, Properties, Publish, Qos, Subscribe, SubscriptionOptions, Topic,
-    Unsubscribe, Version, Will,
+    Ack, Connack, Packet, Properties, Publish, Qos, Subscribe, SubscriptionOptions, Topic,
+    Unsubscribe, Version,
 };
 use crate::base::limits::REMAINING_LENGTH_MAX;
 
@@ -105,7 +106,7 @@ const fn publish_first(dup: bool, qos: Qos, retain: bool) -> u8 {
 }
 
 /// One packet whose body is written once its header has a place: the remaining length is known only afterwards.
-fn put_packet(out: &mut Vec<u8>, first: u8, body: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn put_packet(out: &mut Vec<u8>, first: u8, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[first, 0]);
     let body_start = out.len();
@@ -123,7 +124,7 @@ fn put_packet(out: &mut Vec<u8>, first: u8, body: impl FnOnce(&mut Vec<u8>)) {
     out.splice(start + 1..body_start, length);
 }
 
-fn put_properties(out: &mut Vec<u8>, properties: Properties<'_>, version: Version) {
+pub(super) fn put_properties(out: &mut Vec<u8>, properties: Properties<'_>, version: Version) {
     if version == Version::V5 {
         put_varint(out, properties.raw().len());
         out.extend_from_slice(properties.raw());
@@ -139,46 +140,6 @@ fn put_code(out: &mut Vec<u8>, code: u8, properties: Properties<'_>, version: Ve
     if !properties.is_empty() {
         put_properties(out, properties, version);
     }
-}
-
-fn put_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
-    put_packet(out, kind::CONNECT << 4, |out| {
-        let version = connect.version;
-        put_text(
-            out,
-            match version {
-                Version::V31 => "MQIsdp",
-                Version::V311 | Version::V5 => "MQTT",
-            },
-        );
-        // 5.0 has no bridge bit.
-        let bridge = connect.bridge && version != Version::V5;
-        out.push(version as u8 | u8::from(bridge) << 7);
-        out.push(connect_flags(connect));
-        put_u16(out, connect.keep_alive);
-        put_properties(out, connect.properties, version);
-        put_text(out, connect.client_id);
-        if let Some(will) = &connect.will {
-            put_properties(out, will.properties, version);
-            put_text(out, will.topic.as_str());
-            put_binary(out, will.payload);
-        }
-        if let Some(username) = connect.username {
-            put_text(out, username);
-        }
-        if let Some(password) = connect.password {
-            put_binary(out, password);
-        }
-    });
-}
-
-fn connect_flags(connect: &Connect<'_>) -> u8 {
-    let will =
-        |Will { qos, retain, .. }: &Will<'_>| 1 << 2 | (*qos as u8) << 3 | u8::from(*retain) << 5;
-    u8::from(connect.clean_start) << 1
-        | connect.will.as_ref().map_or(0, will)
-        | u8::from(connect.password.is_some()) << 6
-        | u8::from(connect.username.is_some()) << 7
 }
 
 fn put_connack(out: &mut Vec<u8>, connack: &Connack<'_>, version: Version) {

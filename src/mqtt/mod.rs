@@ -4,6 +4,7 @@
 //! acknowledgements. What comes from a peer is checked here once; the checked types (`Topic`, `Filter`,
 //! `Properties`) can only be made by a check. This room knows no session: what is allowed *when* is `session`'s.
 
+mod connect;
 pub mod decode;
 pub mod encode;
 pub mod frame;

@@ -167,7 +167,7 @@ impl<'a> IntoIterator for Properties<'a> {
 }
 
 /// The properties of a block, one by one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Iter<'a> {
     input: Input<'a>,
 }
@@ -248,7 +248,8 @@ fn spans(properties: Properties<'_>) -> impl Iterator<Item = (PropertyId, &[u8])
     let mut rest = properties.raw;
     std::iter::from_fn(move || {
         let mut input = Input::new(rest);
-        let id = Property::take(&mut input).ok()?.id();
+        let id = take_id(&mut input).ok()?;
+        id.skip_value(&mut input).ok()?;
         let (span, after) = rest.split_at_checked(rest.len() - input.len())?;
         rest = after;
         Some((id, span))
@@ -291,9 +292,7 @@ impl<'a> Property<'a> {
 
     /// The property at the front of `input`, of the right type but its value not judged otherwise.
     fn take(input: &mut Input<'a>) -> Result<Self, DecodeError> {
-        // The standard makes the identifier a variable byte integer; all that there are fit one byte.
-        let id = PropertyId::from_u8(input.take_u8()?)
-            .ok_or(DecodeError::malformed("unknown property"))?;
+        let id = take_id(input)?;
         Ok(match id {
             PropertyId::PayloadFormatIndicator => Self::PayloadFormatIndicator(input.take_u8()?),
             PropertyId::MessageExpiryInterval => Self::MessageExpiryInterval(input.take_u32()?),
@@ -400,6 +399,11 @@ impl<'a> Property<'a> {
     }
 }
 
+/// The standard makes the identifier a variable byte integer; all that there are fit one byte.
+fn take_id(input: &mut Input<'_>) -> Result<PropertyId, DecodeError> {
+    PropertyId::from_u8(input.take_u8()?).ok_or(DecodeError::malformed("unknown property"))
+}
+
 fn take_bool(input: &mut Input<'_>) -> Result<bool, DecodeError> {
     match input.take_u8()? {
         0 => Ok(false),
@@ -441,6 +445,42 @@ impl PropertyId {
             0x2A => Self::SharedSubscriptionAvailable,
             _ => return None,
         })
+    }
+
+    /// Steps over the value behind the id without a look at it: how blocks that were checked are cut into pieces.
+    fn skip_value(self, input: &mut Input<'_>) -> Result<(), DecodeError> {
+        match self {
+            Self::PayloadFormatIndicator
+            | Self::RequestProblemInformation
+            | Self::RequestResponseInformation
+            | Self::MaximumQos
+            | Self::RetainAvailable
+            | Self::WildcardSubscriptionAvailable
+            | Self::SubscriptionIdentifierAvailable
+            | Self::SharedSubscriptionAvailable => input.take(1).map(drop),
+            Self::ServerKeepAlive
+            | Self::ReceiveMaximum
+            | Self::TopicAliasMaximum
+            | Self::TopicAlias => input.take(2).map(drop),
+            Self::MessageExpiryInterval
+            | Self::SessionExpiryInterval
+            | Self::WillDelayInterval
+            | Self::MaximumPacketSize => input.take(4).map(drop),
+            Self::SubscriptionIdentifier => input.take_varint().map(drop),
+            Self::ContentType
+            | Self::ResponseTopic
+            | Self::CorrelationData
+            | Self::AssignedClientIdentifier
+            | Self::AuthenticationMethod
+            | Self::AuthenticationData
+            | Self::ResponseInformation
+            | Self::ServerReference
+            | Self::ReasonString => input.take_binary().map(drop),
+            Self::UserProperty => {
+                input.take_binary()?;
+                input.take_binary().map(drop)
+            }
+        }
     }
 
     /// Its bit in a set of properties: all ids are below 64.

@@ -328,6 +328,25 @@ proptest! {
     }
 
     #[test]
+    fn block_that_is_copied_in_pieces_is_the_same(parts in parts(), dropped in 1..0x2bu8) {
+        let parts = Parts { version: Version::V5, ..parts };
+        let block = block(place(parts.kind), &parts);
+        let original = block.as_properties();
+        let dropped = PropertyId::from_u8(dropped).unwrap_or(PropertyId::UserProperty);
+        let mut copy = PropertiesBuilder::default();
+        copy.push_all_but(original, dropped);
+        let kept = original.iter().filter(|property| property.id() != dropped);
+        prop_assert!(copy.as_properties().iter().eq(kept));
+        copy.clear();
+        copy.push_all_with_expiry(original, 5);
+        let aged = original.iter().map(|property| match property {
+            Property::MessageExpiryInterval(_) => Property::MessageExpiryInterval(5),
+            other => other,
+        });
+        prop_assert!(copy.as_properties().iter().eq(aged));
+    }
+
+    #[test]
     fn packet_that_is_cut_short_is_never_whole(parts in parts(), cut in any::<prop::sample::Index>()) {
         with_packet(parts, |packet, version| {
             let mut bytes = Vec::new();
