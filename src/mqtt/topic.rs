@@ -40,16 +40,19 @@ impl<'a> Filter<'a> {
         if !fits(filter.as_bytes()) {
             return None;
         }
-        let inner = match filter.strip_prefix("$share") {
-            // A filter like `$shared/x` shares nothing; `$share` alone is refused, as in the original.
-            Some(rest) if rest.is_empty() || rest.starts_with('/') => {
-                let (group, inner) = rest.strip_prefix('/')?.split_once('/')?;
-                if group.is_empty() || inner.is_empty() || group.contains(['+', '#']) {
-                    return None;
-                }
-                inner
+        let inner = if is_shared(filter) {
+            let (group, inner) = filter.strip_prefix("$share/")?.split_once('/')?;
+            // A group within a group means nothing: what is behind the group is a filter by itself.
+            if group.is_empty()
+                || inner.is_empty()
+                || group.contains(['+', '#'])
+                || is_shared(inner)
+            {
+                return None;
             }
-            _ => filter,
+            inner
+        } else {
+            filter
         };
         (!filter.contains('\0') && wildcards_stand_alone(inner)).then_some(Self(filter))
     }
@@ -95,6 +98,13 @@ fn fits(bytes: &[u8]) -> bool {
     // Fewer bytes than separators allowed: no need to count.
     bytes.len() < TOPIC_LEVELS_MAX
         || bytes.iter().filter(|byte| **byte == b'/').count() < TOPIC_LEVELS_MAX
+}
+
+/// Whether the first level is `$share`; alone it is refused, as in the original.
+fn is_shared(filter: &str) -> bool {
+    filter
+        .strip_prefix("$share")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// `+` fills its level, and `#` fills the last one.
@@ -190,6 +200,8 @@ mod tests {
             "$share/+/a",
             "$share/g#/a",
             "$share/g/a#",
+            "$share/g/$share/h/a",
+            "$share/g/$share",
         ] {
             assert!(Filter::new(bad).is_none(), "{bad:?}");
         }
