@@ -419,8 +419,12 @@ pub(super) mod tests {
         for version in [V31, V311, V5] {
             assert_eq!(refusal(&qos_3, version), 0x81);
         }
-        assert_eq!(refusal(&dup_qos_0, V31), 0);
         assert_eq!(refusal(&dup_qos_0, V311), 0x81);
+        // 3.1 lets it pass; it means nothing there.
+        let Ok(Packet::Publish(publish)) = read(&dup_qos_0, V31) else {
+            panic!("not a PUBLISH");
+        };
+        assert!(!publish.dup);
     }
 
     #[test]
@@ -508,6 +512,23 @@ pub(super) mod tests {
         assert_eq!(ack(b"\0\x01\x07"), Err(0x82));
         assert_eq!(ack(b"\0\0"), Err(0x81));
         assert_eq!(ack(b"\0\x01\x10\x05"), Err(0x81));
+    }
+
+    #[test]
+    fn answers_of_a_server_hold_what_their_version_knows() {
+        // Reserved flags of CONNACK; 3.1 has no session present flag.
+        assert_eq!(refusal(&[0x20, 2, 2, 0], V311), 0x81);
+        let Ok(Packet::Connack(connack)) = read(&[0x20, 2, 1, 5], V31) else {
+            panic!("not a CONNACK");
+        };
+        assert_eq!((connack.session_present, connack.code), (false, 5));
+        assert_eq!(refusal(&[0x20, 3, 0, 0x05, 0], V5), 0x82);
+        // Codes of SUBACK and UNSUBACK.
+        assert_eq!(refusal(&[0x90, 3, 0, 1, 0x80], V311), 0);
+        assert_eq!(refusal(&[0x90, 3, 0, 1, 0x87], V311), 0x81);
+        assert_eq!(refusal(&[0x90, 4, 0, 1, 0, 0x87], V5), 0);
+        assert_eq!(refusal(&[0x90, 4, 0, 1, 0, 0x03], V5), 0x82);
+        assert_eq!(refusal(&[0xb0, 4, 0, 1, 0, 0x01], V5), 0x82);
     }
 
     #[test]

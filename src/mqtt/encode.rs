@@ -261,6 +261,18 @@ mod tests {
     }
 
     #[test]
+    fn connack_of_3_1_has_no_session_present_flag() {
+        let connack = Packet::Connack(Connack {
+            session_present: true,
+            code: 0,
+            properties: Properties::NONE,
+        });
+        assert_eq!(encoded(&connack, Version::V31), [0x20, 2, 0, 0]);
+        assert_eq!(encoded(&connack, Version::V311), [0x20, 2, 1, 0]);
+        assert_eq!(encoded(&connack, Version::V5), [0x20, 3, 1, 0, 0]);
+    }
+
+    #[test]
     fn long_body_gets_a_long_length() {
         let codes = [0; 300];
         let suback = Packet::Suback(Suback {

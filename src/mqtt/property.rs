@@ -673,11 +673,11 @@ mod tests {
 
     #[test]
     fn every_id_comes_back_from_its_byte() {
-        let known: Vec<PropertyId> = (0..=255).filter_map(PropertyId::from_u8).collect();
-        assert_eq!(known.len(), 27);
-        for id in known {
-            assert_eq!(PropertyId::from_u8(id as u8), Some(id));
-            assert!((id as u8) < 64);
+        let known = (0..=255u8).filter_map(|byte| Some((byte, PropertyId::from_u8(byte)?)));
+        assert_eq!(known.clone().count(), 27);
+        for (byte, id) in known {
+            assert_eq!(id as u8, byte);
+            assert!(byte < 64);
         }
     }
 }

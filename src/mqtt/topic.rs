@@ -244,6 +244,12 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 2000,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         #[test]
         fn matching_agrees_with_a_naive_model(
             filter in levels(&["a", "b", "", "+", "#", "$x"]),
