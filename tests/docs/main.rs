@@ -26,8 +26,9 @@ fn page(name: &str) -> String {
 /// Every page by its file name.
 fn pages() -> Vec<(String, String)> {
     let mut pages = Vec::new();
-    for entry in fs::read_dir(man_dir()).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
+    for entry in fs::read_dir(man_dir()).expect("man/ is there") {
+        let name = entry.expect("man/ can be read").file_name();
+        let name = name.into_string().expect("its names are UTF-8");
         let text = page(&name);
         pages.push((name, text));
     }
@@ -105,10 +106,12 @@ fn option_list() -> String {
 
 /// What stands before, between and after the marks of the option list.
 fn parts(page: &str) -> (&str, &str, &str) {
-    let begin = page.find(BEGIN).expect("the list begins");
-    let begin = begin + page[begin..].find('\n').unwrap() + 1;
-    let end = page.find(END).expect("the list ends");
-    (&page[..begin], &page[begin..end], &page[end..])
+    let mark = page.find(BEGIN).expect("the list begins");
+    let (_, from_mark) = page.split_at(mark);
+    let begin = mark + from_mark.find('\n').expect("the mark is a line") + 1;
+    let (before, list) = page.split_at(begin);
+    let (list, after) = list.split_at(list.find(END).expect("the list ends"));
+    (before, list, after)
 }
 
 #[test]
