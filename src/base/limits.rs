@@ -82,3 +82,5 @@ pub const AUTO_ID_PREFIX_BYTES_MAX: usize = 50;
 pub const RING_BYTES_MIN: u32 = 64 * 1024;
 /// `ring_size` at most: twice as much would make the 32-bit positions in shared words ambiguous.
 pub const RING_BYTES_MAX: u32 = 1 << 30;
+/// Reads of a connection that was taken over, of READ_BYTES_PER_TURN each, before it is closed with data unread.
+pub const EVICTION_READS_MAX: u16 = 64;
