@@ -225,6 +225,16 @@ impl<T: Default, C> Directory<T, C> {
         dropped
     }
 
+    /// The clients whose ids this member's connections hold, lowest number first.
+    pub fn held_in(&self, incarnation: Incarnation) -> Vec<ClientNumber> {
+        let is_there = |h: &Holder| h.key.incarnation == incarnation;
+        let entries = self.clients.iter();
+        let held = entries.filter(|(_, e)| e.holder.as_ref().is_some_and(is_there));
+        let mut numbers: Vec<_> = held.map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// Everything that a dead member published has been applied everywhere: its ids are free, in the order in which
     /// they were claimed.
     pub fn member_removed(&mut self, incarnation: Incarnation) -> Vec<(ClaimKey, ClientNumber)> {
