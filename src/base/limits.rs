@@ -71,3 +71,10 @@ pub const RETAINED_SWEEP_SECS: u64 = 10;
 pub const TIMERS_PER_TURN: usize = 1000;
 /// Milliseconds between looks at clients that can be forgotten.
 pub const FADING_CHECK_MILLIS: u64 = 100;
+/// Topics that are remembered as seen live while an answer to a retained request is under way. Beyond them an older
+/// retained message may follow a newer live one.
+pub const SEEN_LIVE_MAX: usize = 65_536;
+/// Answers to retained requests that came before what they must follow; more are taken as they come.
+pub const EARLY_SLICES_MAX: usize = 1024;
+/// Wills kept for the next store when a store dies.
+pub const ORPHANED_WILLS_MAX: usize = 1_000_000;
