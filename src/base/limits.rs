@@ -65,6 +65,9 @@ pub const RETAINED_SLICES_PER_TURN: usize = 16;
 /// Bytes of filters whose retained messages one persistent session still has to get; what it subscribes to beyond
 /// them brings it no retained messages. Ten SUBSCRIBE packets of the largest size.
 pub const RETAINED_SCAN_BYTES_MAX: usize = 10 * CONTROL_PACKET_BYTES_MAX;
+/// SUBSCRIBEs of persistent sessions that wait for their barrier, of all workers together; more than the workers send
+/// when they keep to their own bound.
+pub const SUBSCRIBING_MAX: usize = REQUESTS_WAITING_MAX * WORKERS_MAX;
 /// Seconds between searches for expired retained messages (they are never sent, only their memory waits).
 pub const RETAINED_SWEEP_SECS: u64 = 10;
 /// Sessions and wills that the store lets come due in one turn.
