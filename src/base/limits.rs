@@ -58,6 +58,22 @@ pub const INDEX_SLICE_BYTES: usize = 16 * 1024;
 /// Claims, subscriptions and retained requests of one worker that the store has not answered yet; at the bound
 /// the worker stops reading from its clients.
 pub const REQUESTS_WAITING_MAX: usize = 65_536;
+/// Topics that the store looks at for one filter in one turn; the rest waits for the next turn.
+pub const RETAINED_STEPS_PER_TURN: usize = 10_000;
+/// Slices of retained messages that the store sends in one turn.
+pub const RETAINED_SLICES_PER_TURN: usize = 16;
+/// Bytes of filters whose retained messages one persistent session still has to get; what it subscribes to beyond
+/// them brings it no retained messages. Ten SUBSCRIBE packets of the largest size.
+pub const RETAINED_SCAN_BYTES_MAX: usize = 10 * CONTROL_PACKET_BYTES_MAX;
+/// SUBSCRIBEs of persistent sessions that wait for their barrier, of all workers together; more than the workers send
+/// when they keep to their own bound.
+pub const SUBSCRIBING_MAX: usize = REQUESTS_WAITING_MAX * WORKERS_MAX;
+/// Seconds between searches for expired retained messages (they are never sent, only their memory waits).
+pub const RETAINED_SWEEP_SECS: u64 = 10;
+/// Sessions and wills that the store lets come due in one turn.
+pub const TIMERS_PER_TURN: usize = 1000;
+/// Milliseconds between looks at clients that can be forgotten.
+pub const FADING_CHECK_MILLIS: u64 = 100;
 /// Topics that are remembered as seen live while an answer to a retained request is under way. Beyond them an older
 /// retained message may follow a newer live one.
 pub const SEEN_LIVE_MAX: usize = 65_536;
