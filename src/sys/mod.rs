@@ -1,1 +1,9 @@
 //! Thin wrappers of system calls: with ring/shm.rs the only places with unsafe.
+//!
+//! Nothing here decides anything. What can fail because of the machine is an `io::Error`; the caller knows what it
+//! means.
+
+pub mod clock;
+pub mod eventfd;
+pub mod poll;
+pub mod random;
