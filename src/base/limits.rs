@@ -58,3 +58,9 @@ pub const INDEX_SLICE_BYTES: usize = 16 * 1024;
 /// Claims, subscriptions and retained requests of one worker that the store has not answered yet; at the bound
 /// the worker stops reading from its clients.
 pub const REQUESTS_WAITING_MAX: usize = 65_536;
+
+/// A control message between the supervisor and a child. Larger ones end the child.
+pub const CONTROL_MESSAGE_BYTES_MAX: usize = 128;
+/// Control messages that wait for a child that does not read; at the bound it is killed. In the other direction, a
+/// child ends.
+pub const CONTROL_QUEUE_MAX: usize = 4096;
