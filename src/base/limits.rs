@@ -113,3 +113,15 @@ pub const AUTO_ID_PREFIX_BYTES_MAX: usize = 50;
 pub const RING_BYTES_MIN: u32 = 64 * 1024;
 /// `ring_size` at most: twice as much would make the 32-bit positions in shared words ambiguous.
 pub const RING_BYTES_MAX: u32 = 1 << 30;
+/// Connections that may wait in the accept queue of one listening socket; the system may allow fewer.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// A line that a child logged; longer ones (of a panic, perhaps) are cut.
+pub const LOG_CHILD_LINE_BYTES_MAX: usize = 4096;
+/// Bytes of one child's log that the supervisor reads in one turn.
+pub const LOG_READ_BYTES_PER_TURN: usize = 256 * 1024;
+/// `ring_size auto`, on the smallest machine.
+pub const RING_BYTES_AUTO_MIN: u32 = 256 * 1024;
+/// `ring_size auto`, on the largest.
+pub const RING_BYTES_AUTO_MAX: u32 = 4 * 1024 * 1024;
+/// All outboxes together take at most one part in so many of the machine's memory.
+pub const RING_MEMORY_SHARE: u64 = 256;
