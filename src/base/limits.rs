@@ -58,3 +58,21 @@ pub const INDEX_SLICE_BYTES: usize = 16 * 1024;
 /// Claims, subscriptions and retained requests of one worker that the store has not answered yet; at the bound
 /// the worker stops reading from its clients.
 pub const REQUESTS_WAITING_MAX: usize = 65_536;
+
+/// Bytes of a ring at least: a page of most machines. A power of two.
+pub const RING_BYTES_MIN: u32 = 4096;
+/// Bytes of a ring at most, so that the difference of two 32-bit positions is never ambiguous. A power of two.
+pub const RING_BYTES_MAX: u32 = 1 << 30;
+/// A record larger than this part of its ring (one eighth) is cut into fragments.
+pub const RING_RECORD_SHARE: u32 = 8;
+/// Bytes that one writer's inbox may give before the next writer has its turn.
+pub const INBOX_BYTES_PER_WRITER: usize = 64 * 1024;
+/// A reader that holds a full ring for so long without any progress is reported.
+pub const READER_STUCK_MILLIS: u64 = 500;
+/// What one look at a reader that holds a full ring adds to its time at most, so that a pause of this process or
+/// of the whole machine is not held against the reader.
+pub const READER_STUCK_STEP_MILLIS: u64 = 50;
+/// Positions that a member waits for one by one; at the bound further ones wait for the furthest.
+pub const POSITION_WAITS_MAX: usize = 64;
+/// A buffer for records that grew beyond this is given back when smaller records follow.
+pub const RECORD_BUFFER_KEEP_BYTES: usize = 1024 * 1024;
