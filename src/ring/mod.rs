@@ -4,6 +4,25 @@
 //! `shm.rs` is the one audited unsafe file; `record.rs` is pure. This room moves opaque records; what they mean is
 //! `ipc::mesh`.
 
+pub mod memory;
+pub mod record;
+
+mod cursors;
+mod doorbell;
+mod inbox;
+mod layout;
+mod outbox;
+mod overflow;
+mod peer;
+mod shared_mesh;
+mod shm;
+
+pub use cursors::HeartbeatView;
+pub use doorbell::create_doorbell;
+pub use layout::ring_bytes_are_valid;
+pub use shared_mesh::{Received, RingError, RingMesh, SharedMesh};
+pub use shm::{Seal, create_cursors, create_outbox, seal};
+
 use crate::base::ids::{Incarnation, MemberId, MemberMask, Position, Serial};
 
 /// What a member's deciding code may ask of the mesh. The rings implement it; so does the simulation.

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 
 use nix::fcntl::OFlag;
@@ -12,8 +12,7 @@ use super::heartbeat::{Heart, Look, Verdict};
 use super::membership::{Who, Word};
 use crate::ipc::control::{Channel, ControlError, Role, ToChild, ToSupervisor};
 use crate::process::child::TITLE_PREFIX;
-use crate::ring::shm::{self, Seal};
-use crate::ring::{HeartbeatView, create_doorbell};
+use crate::ring::{self, HeartbeatView, Seal};
 use crate::sys::poll::{Interest, Poller};
 use crate::sys::process::{self, ProcessId, Spawn};
 use crate::sys::seqpacket;
@@ -81,9 +80,9 @@ impl Source {
 impl ChildProcess {
     /// Makes what is the child's own, starts it, and greets it.
     pub fn start(who: Who, common: &Common, poller: &Poller) -> io::Result<Self> {
-        let outbox = Rc::new(shm::create_outbox(common.ring_bytes)?);
-        let cursors = Rc::new(shm::create_cursors()?);
-        let doorbell = Rc::new(create_doorbell()?);
+        let outbox = Rc::new(ring::create_outbox(common.ring_bytes)?);
+        let cursors = Rc::new(ring::create_cursors()?);
+        let doorbell = Rc::new(ring::create_doorbell()?);
         let (ours, theirs) = seqpacket::pair()?;
         // Neither side ever waits for the other.
         let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
@@ -147,8 +146,8 @@ impl ChildProcess {
 
     /// Seals what the child has mapped. From now on it may be handed to others, and the heart can be seen.
     pub fn seal(&mut self) -> io::Result<Seal> {
-        let cursors = shm::seal(self.cursors.as_fd())?;
-        let outbox = shm::seal(self.outbox.as_fd())?;
+        let cursors = ring::seal(self.cursors.as_fd())?;
+        let outbox = ring::seal(self.outbox.as_fd())?;
         self.beats = Some(HeartbeatView::map(self.cursors.as_fd())?);
         Ok(match (cursors, outbox) {
             (Seal::Whole, Seal::Whole) => Seal::Whole,
@@ -235,10 +234,5 @@ impl ChildProcess {
             Some(beats) => self.heart.look(beats.beats(), look),
             None => Verdict::Well,
         }
-    }
-
-    /// Its doorbell, to be rung when it should look up.
-    pub fn doorbell(&self) -> BorrowedFd<'_> {
-        self.doorbell.as_fd()
     }
 }

@@ -10,7 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::base::limits::{LOG_BUFFER_BYTES_MAX, LOG_CHILD_LINE_BYTES_MAX, LOG_READ_BYTES_PER_TURN};
+use crate::base::limits::{
+    LOG_BUFFER_BYTES_MAX, LOG_CHILD_LINE_BYTES_MAX, LOG_READ_BYTES_PER_TURN,
+};
 use crate::config::{Config, LogDest};
 
 /// Every destination.

@@ -40,7 +40,10 @@ impl fmt::Display for ListenError {
             Self::Resolve(why) => write!(f, "Error creating listener: {why}."),
             Self::Socket(e) => write!(f, "Error: {}", words(e)),
             Self::Nothing { port } => {
-                write!(f, "Error: There is no address to listen on for port {port}.")
+                write!(
+                    f,
+                    "Error: There is no address to listen on for port {port}."
+                )
             }
         }
     }

@@ -110,7 +110,7 @@ impl Drop for PidFile {
 /// Bytes of each outbox: as configured, or by the machine's memory, a power of two.
 pub fn ring_bytes(config: &Config, members: usize) -> u32 {
     if let Some(bytes) = config.ring_bytes {
-        return bytes;
+        return 1 << bytes.max(1).ilog2();
     }
     let memory = machine::memory_bytes().unwrap_or(0);
     auto_ring_bytes(memory, members)
@@ -158,10 +158,7 @@ mod tests {
         std::os::unix::fs::symlink(&target, &link).unwrap();
         let mut config = Config::default_local();
         config.pid_file = Some(link.to_str().unwrap().to_owned());
-        assert!(matches!(
-            PidFile::write(&config),
-            Err(StartError::PidFile)
-        ));
+        assert!(matches!(PidFile::write(&config), Err(StartError::PidFile)));
         config.pid_file = Some(target.to_str().unwrap().to_owned());
         let written = PidFile::write(&config).unwrap();
         let text = fs::read_to_string(&target).unwrap();
