@@ -58,3 +58,32 @@ pub const INDEX_SLICE_BYTES: usize = 16 * 1024;
 /// Claims, subscriptions and retained requests of one worker that the store has not answered yet; at the bound
 /// the worker stops reading from its clients.
 pub const REQUESTS_WAITING_MAX: usize = 65_536;
+
+/// Connections accepted from one listening socket in one turn.
+pub const ACCEPTS_PER_TURN: usize = 64;
+/// Listening sockets that one worker accepts from, lent ones included. Further ones are left to others.
+pub const LISTENING_SOCKETS_MAX: usize = 4096;
+/// How long accepting rests when descriptors have run out: at first, and at most.
+pub const ACCEPT_REST_MILLIS_MIN: u64 = 100;
+/// See [`ACCEPT_REST_MILLIS_MIN`].
+pub const ACCEPT_REST_MILLIS_MAX: u64 = 1000;
+/// Descriptors that a member keeps free of client connections: its own, and a doorbell and two rings for every
+/// sibling that may come and go.
+pub const DESCRIPTORS_RESERVED: usize = 32 + 4 * MEMBERS_MAX;
+/// Bytes written to one connection in one turn; the rest waits for the next turn.
+pub const WRITE_BYTES_PER_TURN: usize = 1024 * 1024;
+/// Closed connections that are kept until the client has taken the last packet. Beyond them the oldest is cut off.
+pub const LINGERING_SOCKETS_MAX: usize = 256;
+/// How long one of them is kept at most.
+pub const LINGER_MILLIS: u64 = 1000;
+/// Bytes that one of them may still send, or still has to be sent. Beyond them it is cut off.
+pub const LINGER_BYTES_MAX: usize = 64 * 1024;
+
+/// Descriptors that one wait reports.
+pub const EVENTS_PER_TURN: usize = 512;
+/// Connections that a worker looks after before it looks into its inboxes again.
+pub const CONNECTIONS_BETWEEN_INBOXES: usize = 64;
+/// Bytes that such a look into the inboxes reads.
+pub const INBOX_BYTES_BETWEEN: usize = 128 * 1024;
+/// The longest sleep of a member: its heart beats at least this often.
+pub const HEARTBEAT_MILLIS: u64 = 250;
