@@ -163,7 +163,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_mix_of_writes_and_takes_is_a_queue_of_bytes(
-            steps in prop::collection::vec((0u8..3, 0usize..100_000), 1..40),
+            steps in prop::collection::vec((0u8..3, 0usize..9000), 1..60),
         ) {
             let (mut out, mut model, mut next) = (Output::default(), VecDeque::new(), 0u8);
             for (what, n) in steps {
