@@ -87,3 +87,8 @@ pub const CONNECTIONS_BETWEEN_INBOXES: usize = 64;
 pub const INBOX_BYTES_BETWEEN: usize = 128 * 1024;
 /// The longest sleep of a member: its heart beats at least this often.
 pub const HEARTBEAT_MILLIS: u64 = 250;
+/// A control message between the supervisor and a child. Larger ones end the child.
+pub const CONTROL_MESSAGE_BYTES_MAX: usize = 128;
+/// Control messages that wait for a child that does not read; at the bound it is killed. In the other direction, a
+/// child ends.
+pub const CONTROL_QUEUE_MAX: usize = 4096;

@@ -4,6 +4,14 @@
 //! means.
 
 pub mod clock;
+pub mod daemon;
 pub mod eventfd;
+pub mod memfd;
 pub mod poll;
+pub mod privileges;
+pub mod process;
 pub mod random;
+pub mod seqpacket;
+pub mod signals;
+pub mod strftime;
+pub mod users;
