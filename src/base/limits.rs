@@ -92,3 +92,7 @@ pub const CONTROL_MESSAGE_BYTES_MAX: usize = 128;
 /// Control messages that wait for a child that does not read; at the bound it is killed. In the other direction, a
 /// child ends.
 pub const CONTROL_QUEUE_MAX: usize = 4096;
+/// How long a member that was told to stop, or whose supervisor is gone, may take for each step.
+pub const STOP_STEP_MILLIS: u64 = 2000;
+/// How soon a member tries again what does not wake it: log lines for a full pipe, messages for a busy supervisor.
+pub const RETRY_MILLIS: u64 = 10;
