@@ -96,3 +96,19 @@ pub const CONTROL_QUEUE_MAX: usize = 4096;
 pub const STOP_STEP_MILLIS: u64 = 2000;
 /// How soon a member tries again what does not wake it: log lines for a full pipe, messages for a busy supervisor.
 pub const RETRY_MILLIS: u64 = 10;
+/// One configuration file. Larger ones are refused.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Files that `include_dir` may bring in, all together. More are refused.
+pub const CONFIG_FILES_MAX: usize = 1000;
+/// Faults of a configuration that are listed; further ones are counted.
+pub const CONFIG_ERRORS_MAX: usize = 50;
+/// Listeners in a configuration. More are refused.
+pub const LISTENERS_MAX: usize = 256;
+/// `-p` on the command line, as in the original. More are refused.
+pub const COMMAND_LINE_PORTS_MAX: usize = 10;
+/// The prefix of assigned client ids, as in the original. Longer ones are refused.
+pub const AUTO_ID_PREFIX_BYTES_MAX: usize = 50;
+/// `ring_size` at least.
+pub const RING_BYTES_MIN: u32 = 64 * 1024;
+/// `ring_size` at most: twice as much would make the 32-bit positions in shared words ambiguous.
+pub const RING_BYTES_MAX: u32 = 1 << 30;

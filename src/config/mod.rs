@@ -2,6 +2,15 @@
 //!
 //! Parsing is pure; only `load` touches files. Nothing here decides what an option does, only what it may say.
 
+pub mod load;
+pub mod options;
+pub mod parse;
+mod snapshot;
+pub mod stamp;
+pub mod value;
+
+pub use parse::{ConfigError, Notice, Overrides, Parsed, Source, Verbosity};
+
 use crate::base::limits::WORKERS_MAX;
 use crate::base::log::LogMask;
 
@@ -171,14 +180,23 @@ impl Config {
     /// As [`Config::default_local`], on other ports (`-p`).
     pub fn local_on_ports(ports: &[u16]) -> Self {
         let mut config = Self::defaults();
+        config.listeners = Self::local_listeners(ports, &Listener::new(0, None));
+        config
+    }
+
+    /// Listeners on both loopback addresses, each otherwise like `model`.
+    fn local_listeners(ports: &[u16], model: &Listener) -> Vec<Listener> {
+        let mut listeners = Vec::new();
         for port in ports {
             for address in ["127.0.0.1", "::1"] {
-                config
-                    .listeners
-                    .push(Listener::new(*port, Some(address.to_owned())));
+                listeners.push(Listener {
+                    port: *port,
+                    address: Some(address.to_owned()),
+                    ..model.clone()
+                });
             }
         }
-        config
+        listeners
     }
 
     /// Every option at its default, and no listener yet.
