@@ -85,8 +85,8 @@ pub const EVENTS_PER_TURN: usize = 512;
 pub const CONNECTIONS_BETWEEN_INBOXES: usize = 64;
 /// Bytes that such a look into the inboxes reads.
 pub const INBOX_BYTES_BETWEEN: usize = 128 * 1024;
-/// The longest sleep of a member: its heart beats at least this often.
-pub const HEARTBEAT_MILLIS: u64 = 250;
+/// The longest sleep of a member, well below [`HEARTBEAT_MILLIS`].
+pub const SLEEP_MILLIS_MAX: u64 = 250;
 /// A control message between the supervisor and a child. Larger ones end the child.
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 128;
 /// Control messages that wait for a child that does not read; at the bound it is killed. In the other direction, a
@@ -112,3 +112,5 @@ pub const AUTO_ID_PREFIX_BYTES_MAX: usize = 50;
 pub const RING_BYTES_MIN: u32 = 64 * 1024;
 /// `ring_size` at most: twice as much would make the 32-bit positions in shared words ambiguous.
 pub const RING_BYTES_MAX: u32 = 1 << 30;
+/// A configuration snapshot that a child reads. Larger ones end the child.
+pub const CONFIG_SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
