@@ -114,3 +114,10 @@ pub const RING_BYTES_MIN: u32 = 64 * 1024;
 pub const RING_BYTES_MAX: u32 = 1 << 30;
 /// A configuration snapshot that a child reads. Larger ones end the child.
 pub const CONFIG_SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Topics that are remembered as seen live while an answer to a retained request is under way. Beyond them an older
+/// retained message may follow a newer live one.
+pub const SEEN_LIVE_MAX: usize = 65_536;
+/// Answers to retained requests that came before what they must follow; more are taken as they come.
+pub const EARLY_SLICES_MAX: usize = 1024;
+/// Wills kept for the next store when a store dies.
+pub const ORPHANED_WILLS_MAX: usize = 1_000_000;

@@ -34,6 +34,16 @@ pub enum Announced {
     Wildcard(Box<str>),
 }
 
+impl Announced {
+    /// Bytes that its announcement takes, roughly.
+    pub fn announced_bytes(&self) -> usize {
+        match self {
+            Self::Exact(_) => 9,
+            Self::Wildcard(filter) => filter.len() + 3,
+        }
+    }
+}
+
 impl Wanted {
     fn class(self) -> Class {
         Class(u8::from(self.qos0 > 0) * Class::QOS0.0 | u8::from(self.qos12 > 0) * Class::QOS12.0)

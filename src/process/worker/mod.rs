@@ -1,1 +1,2 @@
 //! A worker: the network, inbound.
+pub mod dispatch;
