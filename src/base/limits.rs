@@ -121,3 +121,5 @@ pub const SEEN_LIVE_MAX: usize = 65_536;
 pub const EARLY_SLICES_MAX: usize = 1024;
 /// Wills kept for the next store when a store dies.
 pub const ORPHANED_WILLS_MAX: usize = 1_000_000;
+/// Bytes read from all connections of a worker in one turn of the loop; the rest waits for the next turn.
+pub const INPUT_BYTES_PER_TURN: usize = 1024 * 1024;

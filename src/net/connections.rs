@@ -96,11 +96,6 @@ impl<K: Key> Connections<K> {
         count.copied().unwrap_or(0)
     }
 
-    /// The keys of the open connections.
-    pub fn keys(&self) -> impl Iterator<Item = K> {
-        self.sockets.keys()
-    }
-
     /// A new turn of the loop begins.
     pub fn next_turn(&mut self) {
         self.turn = self.turn.wrapping_add(1);
