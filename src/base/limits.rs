@@ -96,6 +96,39 @@ pub const CONTROL_QUEUE_MAX: usize = 4096;
 pub const STOP_STEP_MILLIS: u64 = 2000;
 /// How soon a member tries again what does not wake it: log lines for a full pipe, messages for a busy supervisor.
 pub const RETRY_MILLIS: u64 = 10;
+/// Seconds that a new child waits for its first control message.
+pub const CHILD_HELLO_WITHIN_SECS: u64 = 10;
+
+/// Milliseconds between two beats of a child's heart at most, also when nothing happens.
+pub const HEARTBEAT_MILLIS: u64 = 500;
+/// Milliseconds between two looks of the supervisor at the hearts.
+pub const HEARTBEAT_CHECK_MILLIS: u64 = 250;
+/// Consecutive looks, each on time, that find a heart unmoved: then the child is killed.
+pub const HEARTBEAT_MISSED_MAX: u32 = 6;
+/// So many deaths of one child within [`DEATHS_WITHIN_SECS`], and its successor is held back.
+pub const DEATHS_BEFORE_HOLD_BACK: usize = 5;
+/// See [`DEATHS_BEFORE_HOLD_BACK`]; a child that lives this long is forgiven its ancestors.
+pub const DEATHS_WITHIN_SECS: u64 = 10;
+/// Seconds that the first successor is held back; doubled each time.
+pub const HOLD_BACK_FIRST_SECS: u64 = 1;
+/// Seconds that a successor is held back at most.
+pub const HOLD_BACK_SECS_MAX: u64 = 10;
+/// Milliseconds that a worker may be down before its listening sockets are lent to a sibling.
+pub const LEND_AFTER_MILLIS: u64 = 200;
+/// Seconds from a child's start to its `Mapped`. Then it is killed, as with the next two.
+pub const START_WITHIN_SECS: u64 = 10;
+/// Seconds from a child's `Welcome` to its `Ready`.
+pub const JOIN_WITHIN_SECS: u64 = 10;
+/// Seconds in which every member drains a dead one's outbox.
+pub const DRAIN_WITHIN_SECS: u64 = 10;
+/// Members that one member may report as stuck within [`ACCUSATIONS_WITHIN_SECS`]; then it is the one at fault.
+pub const ACCUSATIONS_MAX: usize = 3;
+/// See [`ACCUSATIONS_MAX`].
+pub const ACCUSATIONS_WITHIN_SECS: u64 = 60;
+/// Seconds that workers have for their wills and acknowledgements at SIGTERM, before they are told to end.
+pub const QUIESCE_WITHIN_SECS: u64 = 4;
+/// Seconds that the workers, and after them the store, then have to end by themselves.
+pub const STOP_WITHIN_SECS: u64 = 3;
 /// One configuration file. Larger ones are refused.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Files that `include_dir` may bring in, all together. More are refused.

@@ -66,6 +66,9 @@ pub enum ToChild<F = OwnedFd> {
         cursors: F,
         doorbell: F,
     },
+    /// You have been told of every member that lives now. Once joined to each of them, answer `Ready`: only then is
+    /// there anything to accept from.
+    Welcome,
     /// Another member lives: read its outbox (mapped read-only), count it as a reader of yours.
     Peer {
         member: MemberId,
@@ -107,14 +110,15 @@ pub enum ToChild<F = OwnedFd> {
 pub enum ToSupervisor {
     /// My outbox and cursor page are mapped: seal them and hand them out.
     Mapped,
-    /// I am in my loop and joined to every member that I was told of.
+    /// The answer to `Welcome`: I am in my loop and joined to every member that I was told of.
     Ready,
     /// I have applied all that `member` ever published.
     Drained {
         member: MemberId,
         incarnation: Incarnation,
     },
-    /// `member` holds my full ring for too long, or its cursor is impossible.
+    /// `member` holds my full ring for too long, or its cursor is impossible. Said again while that lasts: right
+    /// after the whole machine has stood still, nobody is believed.
     Stuck {
         member: MemberId,
         incarnation: Incarnation,
@@ -133,6 +137,7 @@ mod tag {
     pub const CONFIG: u8 = 7;
     pub const QUIESCE: u8 = 8;
     pub const STOP: u8 = 9;
+    pub const WELCOME: u8 = 10;
 
     pub const MAPPED: u8 = 65;
     pub const READY: u8 = 66;
@@ -183,20 +188,6 @@ impl<F> ToChild<F> {
                 out.put_u32(ring_bytes);
                 vec![outbox, cursors, doorbell]
             }
-            Self::PeerGone {
-                member,
-                incarnation,
-            } => {
-                put_member(&mut out, tag::PEER_GONE, member, incarnation);
-                vec![]
-            }
-            Self::PeerRemoved {
-                member,
-                incarnation,
-            } => {
-                put_member(&mut out, tag::PEER_REMOVED, member, incarnation);
-                vec![]
-            }
             Self::Listener {
                 listener,
                 lent_by,
@@ -207,25 +198,41 @@ impl<F> ToChild<F> {
                 out.put_u8(lent_by.map_or(NO_MEMBER, slot_byte));
                 vec![socket]
             }
-            Self::TakeBack { from } => {
-                out.put_u8(tag::TAKE_BACK);
-                out.put_u8(slot_byte(from));
-                vec![]
-            }
             Self::Config { config } => {
                 out.put_u8(tag::CONFIG);
                 vec![config]
             }
-            Self::Quiesce => {
-                out.put_u8(tag::QUIESCE);
-                vec![]
-            }
-            Self::Stop => {
-                out.put_u8(tag::STOP);
+            small => {
+                small.encode_small(&mut out);
                 vec![]
             }
         };
         (out, fds)
+    }
+
+    /// The messages that have no descriptor beside them.
+    fn encode_small(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Hello { .. }
+            | Self::Peer { .. }
+            | Self::Listener { .. }
+            | Self::Config { .. } => {}
+            Self::PeerGone {
+                member,
+                incarnation,
+            } => put_member(out, tag::PEER_GONE, member, incarnation),
+            Self::PeerRemoved {
+                member,
+                incarnation,
+            } => put_member(out, tag::PEER_REMOVED, member, incarnation),
+            Self::TakeBack { from } => {
+                out.put_u8(tag::TAKE_BACK);
+                out.put_u8(slot_byte(from));
+            }
+            Self::Welcome => out.put_u8(tag::WELCOME),
+            Self::Quiesce => out.put_u8(tag::QUIESCE),
+            Self::Stop => out.put_u8(tag::STOP),
+        }
     }
 
     /// The message that these bytes and descriptors are, with nothing missing and nothing left over.
@@ -298,6 +305,7 @@ impl<F> ToChild<F> {
                 from: member_in(reader.u8()?)?,
             },
             tag::CONFIG => Self::Config { config: fd()? },
+            tag::WELCOME => Self::Welcome,
             tag::QUIESCE => Self::Quiesce,
             tag::STOP => Self::Stop,
             _ => return Err(UNKNOWN),
@@ -616,6 +624,7 @@ mod tests {
             }),
             members().prop_map(|(from, _)| ToChild::TakeBack { from }),
             Just(ToChild::Config { config: 0 }),
+            Just(ToChild::Welcome),
             Just(ToChild::Quiesce),
             Just(ToChild::Stop),
         ]

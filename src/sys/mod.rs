@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod daemon;
 pub mod eventfd;
+pub mod machine;
 pub mod memfd;
 pub mod poll;
 pub mod privileges;

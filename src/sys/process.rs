@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::SockType;
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fexecve, fork};
@@ -34,6 +36,20 @@ pub fn open_own_program() -> io::Result<OwnedFd> {
         OFlag::O_RDONLY | OFlag::O_CLOEXEC,
         Mode::empty(),
     )?)
+}
+
+/// A child's end of its control channel: descriptor 3, if it is what a supervisor puts there. To be called once, by
+/// the child's first step.
+pub fn take_control() -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd as _;
+    // SAFETY: takes numbers only, and fails when there is no such descriptor.
+    Errno::result(unsafe { libc::fcntl(CONTROL_FD, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: the descriptor is open (above), and this is the process's first step, so nobody else here owns it.
+    let control = unsafe { OwnedFd::from_raw_fd(CONTROL_FD) };
+    match getsockopt(&control, SockType) {
+        Ok(nix::sys::socket::SockType::SeqPacket) => Ok(control),
+        _ => Err(io::ErrorKind::NotConnected.into()),
+    }
 }
 
 /// This process.

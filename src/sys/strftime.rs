@@ -1,21 +1,20 @@
 //! Local time in words, by the C library: it alone knows the machine's time zones.
 
 use std::ffi::CString;
-use std::time::Duration;
 
-/// `time` since 1970 in the local time zone, as `format` says (`log_timestamp_format`). Empty when the format is too
-/// long or means nothing.
-pub fn format_local(format: &str, time: Duration) -> String {
-    let Ok(format) = CString::new(format) else {
-        return String::new();
-    };
-    let Ok(seconds) = libc::time_t::try_from(time.as_secs()) else {
-        return String::new();
-    };
+/// `epoch_secs` seconds since 1970 in the local time zone, as `format` says (`log_timestamp_format`). `None` when the
+/// result is empty or longer than [`TEXT_BYTES_MAX`].
+pub fn format_local(format: &str, epoch_secs: i64) -> Option<String> {
+    let format = CString::new(format).ok()?;
+    #[allow(
+        clippy::useless_conversion,
+        reason = "time_t has 32 bits on some machines"
+    )]
+    let seconds = libc::time_t::try_from(epoch_secs).ok()?;
     let mut parts = std::mem::MaybeUninit::<libc::tm>::zeroed();
     // SAFETY: `seconds` is read and `parts` written during the call only; one thread uses the time zone's tables.
     if unsafe { libc::localtime_r(&raw const seconds, parts.as_mut_ptr()) }.is_null() {
-        return String::new();
+        return None;
     }
     let mut text = vec![0u8; TEXT_BYTES_MAX];
     // SAFETY: `text` has the length that is told, the format ends with a zero, and `localtime_r` has filled `parts`
@@ -29,7 +28,7 @@ pub fn format_local(format: &str, time: Duration) -> String {
         )
     };
     text.truncate(written);
-    String::from_utf8_lossy(&text).into_owned()
+    (written > 0).then(|| String::from_utf8_lossy(&text).into_owned())
 }
 
 /// As in the original.
@@ -41,10 +40,10 @@ mod tests {
 
     #[test]
     fn a_format_becomes_text_and_nonsense_becomes_nothing() {
-        let time = Duration::from_secs(1_700_000_000);
-        assert_eq!(format_local("%Y %%", time), "2023 %");
-        assert_eq!(format_local("", time), "");
-        assert_eq!(format_local(&"%Y-".repeat(100), time), "");
-        assert_eq!(format_local("a\0b", time), "");
+        let time = 1_700_000_000;
+        assert_eq!(format_local("%Y %%", time).as_deref(), Some("2023 %"));
+        assert_eq!(format_local("", time), None);
+        assert_eq!(format_local(&"%Y-".repeat(100), time), None);
+        assert_eq!(format_local("a\0b", time), None);
     }
 }
