@@ -73,10 +73,10 @@ impl Foreign {
     /// The members that want a publish of `class` to `topic`.
     pub fn members(&self, topic: Topic<'_>, class: Class) -> MemberMask {
         let mut members = MemberMask::NONE;
-        if !self.exact.is_empty() {
-            if let Some([qos0, qos12]) = self.exact.get(&self.hash.of(topic.as_str())) {
-                members = if class == Class::QOS0 { *qos0 } else { *qos12 };
-            }
+        if !self.exact.is_empty()
+            && let Some([qos0, qos12]) = self.exact.get(&self.hash.of(topic.as_str()))
+        {
+            members = if class == Class::QOS0 { *qos0 } else { *qos12 };
         }
         self.wild.for_each_match(topic, |member, wanted| {
             if wanted.contains(class) {

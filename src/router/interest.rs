@@ -46,7 +46,9 @@ impl Announced {
 
 impl Wanted {
     fn class(self) -> Class {
-        Class(u8::from(self.qos0 > 0) * Class::QOS0.0 | u8::from(self.qos12 > 0) * Class::QOS12.0)
+        Class(
+            (u8::from(self.qos0 > 0) * Class::QOS0.0) | (u8::from(self.qos12 > 0) * Class::QOS12.0),
+        )
     }
 
     /// Counts one subscriber in or out; the class after it if that is another than before.

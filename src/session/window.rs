@@ -73,11 +73,13 @@ impl Window {
     /// Decides where a message of `bytes` payload goes. `blocked`: the client takes nothing at the moment.
     /// A packet id that is given is under way from now on.
     pub fn place(&mut self, qos: Qos, bytes: usize, blocked: bool, most: (u32, u64)) -> Place {
-        if self.waiting.is_empty() && !blocked && self.has_room() {
-            if let Some(id) = self.assign(qos) {
-                self.dropping = false;
-                return Place::Wire(id);
-            }
+        if self.waiting.is_empty()
+            && !blocked
+            && self.has_room()
+            && let Some(id) = self.assign(qos)
+        {
+            self.dropping = false;
+            return Place::Wire(id);
         }
         let bytes = self
             .waiting_bytes

@@ -146,10 +146,10 @@ impl Forms {
     fn write(&self, form: Form, packet_id: Option<PacketId>, dup: bool, out: &mut Vec<u8>) {
         let at = out.len();
         out.extend_from_slice(self.bytes.get(form.start..form.end).unwrap_or_default());
-        if let (Some(offset), Some(id)) = (form.packet_id_at, packet_id) {
-            if let Some(field) = out.get_mut(at + offset..at + offset + 2) {
-                field.copy_from_slice(&id.get().to_be_bytes());
-            }
+        if let (Some(offset), Some(id)) = (form.packet_id_at, packet_id)
+            && let Some(field) = out.get_mut(at + offset..at + offset + 2)
+        {
+            field.copy_from_slice(&id.get().to_be_bytes());
         }
         if let (true, Some(first)) = (dup, out.get_mut(at)) {
             *first |= DUP;

@@ -201,11 +201,11 @@ impl Worker {
         };
         let mut partial = std::mem::take(&mut conn.partial);
         let used = self.consume(id, &partial, cx);
-        if let Some(conn) = self.conns.get_mut(id) {
-            if used < partial.len() {
-                partial.drain(..used);
-                conn.partial = partial;
-            }
+        if let Some(conn) = self.conns.get_mut(id)
+            && used < partial.len()
+        {
+            partial.drain(..used);
+            conn.partial = partial;
         }
     }
 

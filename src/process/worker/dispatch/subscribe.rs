@@ -103,17 +103,28 @@ impl Worker {
         if for_store.is_empty() {
             self.note_retained_pending(id, pending.retained.len());
             self.subacks.push_back(pending);
-            return;
+        } else {
+            self.subscribe_stored(id, pending, identifier, for_store, cx);
         }
+    }
+
+    fn subscribe_stored<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        pending: PendingSuback,
+        subscription_id: u32,
+        filters: Vec<(u8, &str)>,
+        cx: &mut Cx<'_, M>,
+    ) {
         let request = self.store_request(pending);
         self.store_subscribing += 1;
-        let heads = self.heads(cx);
+        let (claim, heads) = (id.claim(), self.heads(cx));
         let record = ToStore::Subscribe {
-            claim: id.claim(),
+            claim,
             request,
-            subscription_id: identifier,
+            subscription_id,
             heads,
-            filters: for_store,
+            filters,
         };
         self.last = record.append(cx.mesh, &mut self.scratch);
     }
