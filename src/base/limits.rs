@@ -141,10 +141,8 @@ pub const LISTENERS_MAX: usize = 256;
 pub const COMMAND_LINE_PORTS_MAX: usize = 10;
 /// The prefix of assigned client ids, as in the original. Longer ones are refused.
 pub const AUTO_ID_PREFIX_BYTES_MAX: usize = 50;
-/// `ring_size` at least.
-pub const RING_BYTES_MIN: u32 = 64 * 1024;
-/// `ring_size` at most: twice as much would make the 32-bit positions in shared words ambiguous.
-pub const RING_BYTES_MAX: u32 = 1 << 30;
+/// `ring_size` at least: smaller rings work, and are slow.
+pub const RING_SIZE_BYTES_MIN: u32 = 64 * 1024;
 /// A configuration snapshot that a child reads. Larger ones end the child.
 pub const CONFIG_SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Topics that are remembered as seen live while an answer to a retained request is under way. Beyond them an older
@@ -156,3 +154,20 @@ pub const EARLY_SLICES_MAX: usize = 1024;
 pub const ORPHANED_WILLS_MAX: usize = 1_000_000;
 /// Bytes read from all connections of a worker in one turn of the loop; the rest waits for the next turn.
 pub const INPUT_BYTES_PER_TURN: usize = 1024 * 1024;
+/// Bytes of a ring at least: a page of most machines. A power of two.
+pub const RING_BYTES_MIN: u32 = 4096;
+/// Bytes of a ring at most, so that the difference of two 32-bit positions is never ambiguous. A power of two.
+pub const RING_BYTES_MAX: u32 = 1 << 30;
+/// A record larger than this part of its ring (one eighth) is cut into fragments.
+pub const RING_RECORD_SHARE: u32 = 8;
+/// Bytes that one writer's inbox may give before the next writer has its turn.
+pub const INBOX_BYTES_PER_WRITER: usize = 64 * 1024;
+/// A reader that holds a full ring for so long without any progress is reported.
+pub const READER_STUCK_MILLIS: u64 = 500;
+/// What one look at a reader that holds a full ring adds to its time at most, so that a pause of this process or
+/// of the whole machine is not held against the reader.
+pub const READER_STUCK_STEP_MILLIS: u64 = 50;
+/// Positions that a member waits for one by one; at the bound further ones wait for the furthest.
+pub const POSITION_WAITS_MAX: usize = 64;
+/// A buffer for records that grew beyond this is given back when smaller records follow.
+pub const RECORD_BUFFER_KEEP_BYTES: usize = 1024 * 1024;

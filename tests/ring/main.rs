@@ -1,0 +1,4 @@
+//! The rings over real shared memory, against a model, against loom's schedules, and against SIGKILL.
+
+mod members;
+mod mesh;
