@@ -154,6 +154,20 @@ pub const EARLY_SLICES_MAX: usize = 1024;
 pub const ORPHANED_WILLS_MAX: usize = 1_000_000;
 /// Bytes read from all connections of a worker in one turn of the loop; the rest waits for the next turn.
 pub const INPUT_BYTES_PER_TURN: usize = 1024 * 1024;
+/// `ring_size` at least. A smaller ring works ([`RING_BYTES_MIN`]), but not well.
+pub const RING_SIZE_BYTES_MIN: u32 = 64 * 1024;
+/// Connections that may wait in the accept queue of one listening socket; the system may allow fewer.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// A line that a child logged; longer ones (of a panic, perhaps) are cut.
+pub const LOG_CHILD_LINE_BYTES_MAX: usize = 4096;
+/// Bytes of one child's log that the supervisor reads in one turn.
+pub const LOG_READ_BYTES_PER_TURN: usize = 256 * 1024;
+/// `ring_size auto`, on the smallest machine.
+pub const RING_BYTES_AUTO_MIN: u32 = 256 * 1024;
+/// `ring_size auto`, on the largest.
+pub const RING_BYTES_AUTO_MAX: u32 = 4 * 1024 * 1024;
+/// All outboxes together take at most one part in so many of the machine's memory.
+pub const RING_MEMORY_SHARE: u64 = 256;
 /// Bytes of a ring at least: a page of most machines. A power of two.
 pub const RING_BYTES_MIN: u32 = 4096;
 /// Bytes of a ring at most, so that the difference of two 32-bit positions is never ambiguous. A power of two.
@@ -171,3 +185,9 @@ pub const READER_STUCK_STEP_MILLIS: u64 = 50;
 pub const POSITION_WAITS_MAX: usize = 64;
 /// A buffer for records that grew beyond this is given back when smaller records follow.
 pub const RECORD_BUFFER_KEEP_BYTES: usize = 1024 * 1024;
+/// Descriptors that the supervisor looks after in one turn.
+pub const SUPERVISOR_EVENTS_PER_TURN: usize = 128;
+/// Control messages that the supervisor takes from one child in one turn.
+pub const CONTROL_MESSAGES_PER_TURN: usize = 256;
+/// Milliseconds after which the supervisor tries again to send what a child, or a log destination, did not take.
+pub const SUPERVISOR_RETRY_MILLIS: u64 = 10;

@@ -70,8 +70,6 @@ pub enum Action {
     Listen { to: Who, owner: MemberId },
     /// End its process now.
     Kill { who: Who, why: Why },
-    /// Nobody reads its outbox any more.
-    Forget(Who),
     /// Its successor will be started only after this long.
     HeldBack { member: MemberId, wait: Duration },
     /// Every member is ready, for the first time.
@@ -365,8 +363,6 @@ impl Membership {
         self.settle_debts(who);
         if life.stage >= Stage::Joining {
             self.announce_death(who, now, out);
-        } else {
-            out.push(Action::Forget(who));
         }
     }
 
@@ -420,7 +416,6 @@ impl Membership {
                     out.push(Action::Tell { to, word });
                 }
             }
-            out.push(Action::Forget(who));
         }
     }
 
