@@ -141,8 +141,6 @@ pub const LISTENERS_MAX: usize = 256;
 pub const COMMAND_LINE_PORTS_MAX: usize = 10;
 /// The prefix of assigned client ids, as in the original. Longer ones are refused.
 pub const AUTO_ID_PREFIX_BYTES_MAX: usize = 50;
-/// `ring_size` at least: smaller rings work, and are slow.
-pub const RING_SIZE_BYTES_MIN: u32 = 64 * 1024;
 /// A configuration snapshot that a child reads. Larger ones end the child.
 pub const CONFIG_SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Topics that are remembered as seen live while an answer to a retained request is under way. Beyond them an older
