@@ -289,7 +289,8 @@ impl<B: Brain> Member<B> {
         // A reader that holds up this member's outbox is looked at often; it may never ring.
         let retry = !self.log.pending().is_empty()
             || self.control.has_queued()
-            || self.mesh.overflow_bytes() > 0;
+            || self.mesh.overflow_bytes() > 0
+            || self.phase == Phase::Quiescing;
         let due = [
             deadline,
             self.with_cx(|brain, cx| brain.next_deadline(cx)),
@@ -476,6 +477,11 @@ impl<B: Brain> Member<B> {
         let out_of_time = self.step_until.is_some_and(|until| until <= self.now);
         // Without a supervisor nobody says when the workers are done with the store, so it takes all its time.
         let is_last = self.orphaned && self.mesh.me() == MemberId::STORE;
+        let head = self.mesh.head();
+        if self.phase == Phase::Quiescing && self.mesh.passed(self.mesh.live()) < head {
+            // To be quiet is to be heard by all; those that sleep would hear only at their next heartbeat.
+            self.mesh.wake_when_passed(head);
+        }
         if self.phase == Phase::Quiescing
             && (out_of_time || (!is_last && self.with_cx(|brain, cx| brain.is_quiet(cx))))
         {

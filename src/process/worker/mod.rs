@@ -43,6 +43,8 @@ fn live(child: Child) -> Result<(), MemberError> {
     while !worker.is_over() {
         worker.turn()?;
     }
+    // The kernel closes everything at once; a channel that closes before the process ends looks like a fault.
+    std::mem::forget(worker);
     Ok(())
 }
 
