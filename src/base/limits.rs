@@ -16,8 +16,8 @@ pub const REMAINING_LENGTH_MAX: usize = 268_435_455;
 pub const CONTROL_PACKET_BYTES_MAX: usize = 100_000;
 /// PUBACK, PINGREQ, DISCONNECT and the like. Larger ones close the connection.
 pub const SMALL_PACKET_BYTES_MAX: usize = 10_000;
-/// Levels of a topic or filter. Deeper ones are a malformed topic, as in the original.
-pub const TOPIC_LEVELS_MAX: usize = 200;
+/// Levels of a topic or filter: 200 separators, as in the original. Deeper ones are a malformed topic.
+pub const TOPIC_LEVELS_MAX: usize = 201;
 /// A UTF-8 string or binary field [MQTT-1.5.4].
 pub const STRING_BYTES_MAX: usize = 65_535;
 /// Topic filters in one SUBSCRIBE or UNSUBSCRIBE: what fits the packet.
@@ -59,11 +59,43 @@ pub const INDEX_SLICE_BYTES: usize = 16 * 1024;
 /// the worker stops reading from its clients.
 pub const REQUESTS_WAITING_MAX: usize = 65_536;
 
+/// Connections accepted from one listening socket in one turn.
+pub const ACCEPTS_PER_TURN: usize = 64;
+/// Listening sockets that one worker accepts from, lent ones included. Further ones are left to others.
+pub const LISTENING_SOCKETS_MAX: usize = 4096;
+/// How long accepting rests when descriptors have run out: at first, and at most.
+pub const ACCEPT_REST_MILLIS_MIN: u64 = 100;
+/// See [`ACCEPT_REST_MILLIS_MIN`].
+pub const ACCEPT_REST_MILLIS_MAX: u64 = 1000;
+/// Descriptors that a member keeps free of client connections: its own, and a doorbell and two rings for every
+/// sibling that may come and go.
+pub const DESCRIPTORS_RESERVED: usize = 32 + 4 * MEMBERS_MAX;
+/// Bytes written to one connection in one turn; the rest waits for the next turn.
+pub const WRITE_BYTES_PER_TURN: usize = 1024 * 1024;
+/// Closed connections that are kept until the client has taken the last packet. Beyond them the oldest is cut off.
+pub const LINGERING_SOCKETS_MAX: usize = 256;
+/// How long one of them is kept at most.
+pub const LINGER_MILLIS: u64 = 1000;
+/// Bytes that one of them may still send, or still has to be sent. Beyond them it is cut off.
+pub const LINGER_BYTES_MAX: usize = 64 * 1024;
+
+/// Descriptors that one wait reports.
+pub const EVENTS_PER_TURN: usize = 512;
+/// Connections that a worker looks after before it looks into its inboxes again.
+pub const CONNECTIONS_BETWEEN_INBOXES: usize = 64;
+/// Bytes that such a look into the inboxes reads.
+pub const INBOX_BYTES_BETWEEN: usize = 128 * 1024;
+/// The longest sleep of a member, well below [`HEARTBEAT_MILLIS`].
+pub const SLEEP_MILLIS_MAX: u64 = 250;
 /// A control message between the supervisor and a child. Larger ones end the child.
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 128;
 /// Control messages that wait for a child that does not read; at the bound it is killed. In the other direction, a
 /// child ends.
 pub const CONTROL_QUEUE_MAX: usize = 4096;
+/// How long a member that was told to stop, or whose supervisor is gone, may take for each step.
+pub const STOP_STEP_MILLIS: u64 = 2000;
+/// How soon a member tries again what does not wake it: log lines for a full pipe, messages for a busy supervisor.
+pub const RETRY_MILLIS: u64 = 10;
 /// Seconds that a new child waits for its first control message.
 pub const CHILD_HELLO_WITHIN_SECS: u64 = 10;
 
@@ -111,6 +143,17 @@ pub const LISTENERS_MAX: usize = 256;
 pub const COMMAND_LINE_PORTS_MAX: usize = 10;
 /// The prefix of assigned client ids, as in the original. Longer ones are refused.
 pub const AUTO_ID_PREFIX_BYTES_MAX: usize = 50;
+/// A configuration snapshot that a child reads. Larger ones end the child.
+pub const CONFIG_SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Topics that are remembered as seen live while an answer to a retained request is under way. Beyond them an older
+/// retained message may follow a newer live one.
+pub const SEEN_LIVE_MAX: usize = 65_536;
+/// Answers to retained requests that came before what they must follow; more are taken as they come.
+pub const EARLY_SLICES_MAX: usize = 1024;
+/// Wills kept for the next store when a store dies.
+pub const ORPHANED_WILLS_MAX: usize = 1_000_000;
+/// Bytes read from all connections of a worker in one turn of the loop; the rest waits for the next turn.
+pub const INPUT_BYTES_PER_TURN: usize = 1024 * 1024;
 /// `ring_size` at least. A smaller ring works ([`RING_BYTES_MIN`]), but not well.
 pub const RING_SIZE_BYTES_MIN: u32 = 64 * 1024;
 /// Connections that may wait in the accept queue of one listening socket; the system may allow fewer.

@@ -7,7 +7,8 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::parse::{FileFault, Include, include_lines};
+use super::fault::FileFault;
+use super::parse::{Include, include_lines};
 use super::{Config, ConfigError, Overrides, Parsed, Source};
 use crate::base::limits::{CONFIG_FILE_BYTES_MAX, CONFIG_FILES_MAX};
 

@@ -2,6 +2,7 @@
 //!
 //! Parsing is pure; only `load` touches files. Nothing here decides what an option does, only what it may say.
 
+pub mod fault;
 pub mod load;
 pub mod options;
 pub mod parse;
@@ -9,7 +10,8 @@ mod snapshot;
 pub mod stamp;
 pub mod value;
 
-pub use parse::{ConfigError, Notice, Overrides, Parsed, Source, Verbosity};
+pub use fault::ConfigError;
+pub use parse::{Notice, Overrides, Parsed, Source, Verbosity};
 
 use crate::base::limits::WORKERS_MAX;
 use crate::base::log::LogMask;

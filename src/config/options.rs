@@ -7,7 +7,8 @@ mod listener;
 mod logging;
 mod security;
 
-use super::parse::{Draft, Problem, Words};
+use super::fault::Problem;
+use super::parse::{Draft, Words};
 use super::value::{Kind, Value};
 use super::{Config, Listener};
 
@@ -229,3 +230,170 @@ macro_rules! of_listener {
 }
 
 use {global, global_limit, of_listener};
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::config::{Overrides, Source};
+
+    /// Every directive of the original, and our own two at the end.
+    const DIRECTIVES: &str = "include_dir user pid_file per_listener_settings allow_anonymous \
+        allow_duplicate_messages allow_zero_length_clientid auto_id_prefix check_retain_source clientid_prefixes \
+        connection_messages enable_control_api global_max_clients global_max_connections max_inflight_bytes \
+        max_inflight_messages max_keepalive max_packet_size max_queued_bytes max_queued_messages memory_limit \
+        message_size_limit queue_qos0_messages retain_available retain_expiry_interval set_tcp_nodelay sys_interval \
+        upgrade_outgoing_qos packet_buffer_size websockets_headers_size retry_interval dhparamfile listener port \
+        bind_address bind_interface socket_domain protocol accept_protocol_versions max_connections max_qos \
+        maximum_qos max_topic_alias max_topic_alias_broker mount_point use_username_as_clientid \
+        listener_allow_anonymous listener_auto_id_prefix cafile capath certfile keyfile crlfile ciphers \
+        ciphers_tls1.3 tls_version require_certificate use_identity_as_username use_subject_as_username \
+        disable_client_cert_date_checks tls_engine tls_keyform tls_engine_kpass_sha1 psk_hint psk_file \
+        enable_proxy_protocol proxy_protocol_v2_require_tls websockets_origin websockets_log_level http_dir \
+        persistence retained_persistence persistence_file persistence_location autosave_interval \
+        autosave_on_changes persistent_client_expiration log_dest log_type log_facility log_timestamp \
+        log_timestamp_format plugin auth_plugin global_plugin plugin_load plugin_use plugin_opt_key auth_opt_key \
+        auth_plugin_deny_special_chars password_file acl_file connection address addresses topic \
+        bridge_attempt_unsubscribe bridge_bind_address bridge_max_packet_size bridge_max_topic_alias \
+        bridge_outgoing_retain bridge_protocol_version bridge_receive_maximum bridge_reload_type \
+        bridge_session_expiry_interval bridge_tcp_keepalive bridge_tcp_user_timeout cleansession \
+        local_cleansession keepalive_interval idle_timeout threshold start_type restart_timeout round_robin \
+        try_private notifications notifications_local_only notification_topic remote_clientid clientid \
+        remote_username username remote_password password local_clientid local_username local_password \
+        bridge_cafile bridge_capath bridge_certfile bridge_keyfile bridge_alpn bridge_ciphers \
+        bridge_ciphers_tls1.3 bridge_tls_version bridge_insecure bridge_require_ocsp bridge_tls_use_os_certs \
+        bridge_identity bridge_psk workers ring_size";
+
+    #[test]
+    fn every_directive_of_the_original_has_its_row_and_no_row_is_unknown() {
+        let mut found = HashSet::new();
+        for name in DIRECTIVES.split_whitespace() {
+            let row = Row::find(name).unwrap_or_else(|| panic!("{name} has no row"));
+            found.insert(row.name);
+        }
+        for row in rows() {
+            assert!(found.contains(row.name), "{} is no directive", row.name);
+        }
+    }
+
+    #[test]
+    fn no_name_stands_for_two_rows() {
+        let names = rows().flat_map(|row| std::iter::once(&row.name).chain(row.aliases));
+        let mut seen = HashSet::new();
+        for name in names {
+            assert!(seen.insert(name), "{name} stands twice");
+            let answering = rows()
+                .filter(|row| row.answers_to(&format!("{name}x")))
+                .count();
+            assert_eq!(answering, usize::from(name.ends_with('_')), "{name}");
+        }
+    }
+
+    /// The default as the manual says it, put into a file, changes nothing.
+    #[test]
+    fn documented_defaults_are_the_real_ones() {
+        let mut checked = 0;
+        for row in rows() {
+            let values: Vec<_> = match (row.name, row.default) {
+                (
+                    _,
+                    "unset" | "never" | "both" | "every address" | "seconds since 1970"
+                    | "mosquitto",
+                ) => continue,
+                ("allow_anonymous", _) => vec!["true"],
+                // Of the default listener, which these would make.
+                ("port", _) => continue,
+                ("log_type", default) => default.split(", ").collect(),
+                (_, default) if default.starts_with("as ") => continue,
+                (_, default) => vec![default],
+            };
+            if !matches!(row.state, State::Built(_)) {
+                continue;
+            }
+            let lines: Vec<_> = values
+                .iter()
+                .map(|value| format!("{} {value}\n", row.name))
+                .collect();
+            let source = Source {
+                path: "t.conf".into(),
+                text: lines.concat().into_bytes(),
+                includes: Vec::new(),
+            };
+            let config = Config::parse(&source, &Overrides::default()).config;
+            assert_eq!(config, Ok(Config::default_local()), "{}", row.name);
+            checked += 1;
+        }
+        assert!(checked > 20, "{checked} defaults");
+    }
+
+    #[test]
+    fn options_that_work_reach_the_configuration() {
+        for (line, skip) in [
+            ("allow_anonymous false", ""),
+            ("allow_zero_length_clientid false", ""),
+            ("auto_id_prefix p", ""),
+            ("bind_address ::1", ""),
+            ("connection_messages false", ""),
+            ("include_dir d", "reads files"),
+            ("listener 1", ""),
+            ("accept_protocol_versions 5", ""),
+            ("listener_allow_anonymous false", ""),
+            ("listener_auto_id_prefix p", ""),
+            ("log_dest stdout", ""),
+            ("log_timestamp false", ""),
+            ("log_timestamp_format %H", ""),
+            ("log_type debug", ""),
+            ("max_connections 1", ""),
+            ("max_inflight_messages 7", ""),
+            ("max_keepalive 7", ""),
+            ("max_packet_size 77", ""),
+            ("max_qos 1", ""),
+            ("max_queued_bytes 7", ""),
+            ("max_queued_messages 7", ""),
+            ("message_size_limit 7", ""),
+            ("persistent_client_expiration 7d", ""),
+            ("pid_file p", ""),
+            ("port 1", ""),
+            ("queue_qos0_messages true", ""),
+            ("retain_available false", ""),
+            ("ring_size 65536", ""),
+            ("set_tcp_nodelay true", ""),
+            ("socket_domain ipv4", ""),
+            ("sys_interval 7", ""),
+            ("user u", ""),
+            ("workers 1", ""),
+        ] {
+            let name = line.split(' ').next().unwrap_or_default();
+            let row = Row::find(name).unwrap_or_else(|| panic!("{name}"));
+            assert!(matches!(row.state, State::Built(_)), "{name}");
+            if skip.is_empty() {
+                let source = Source {
+                    path: "t.conf".into(),
+                    text: line.as_bytes().to_vec(),
+                    includes: Vec::new(),
+                };
+                let config = Config::parse(&source, &Overrides::default()).config;
+                assert_ne!(config.expect(line), Config::default_local(), "{line}");
+            }
+        }
+        let built = rows().filter(|row| matches!(row.state, State::Built(_)));
+        assert_eq!(built.count(), 33, "an option that works is missing above");
+    }
+
+    #[test]
+    fn every_row_has_a_manual_text_of_whole_sentences() {
+        for row in rows() {
+            assert!(
+                row.manual.ends_with('.') && row.manual.len() > 10,
+                "{}",
+                row.name
+            );
+            assert!(
+                !row.manual.contains("  ") && row.manual.is_ascii(),
+                "{}",
+                row.name
+            );
+        }
+    }
+}

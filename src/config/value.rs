@@ -1,7 +1,8 @@
 //! What the values of directives look like, and how they go into fields and come out again.
 
 use super::SocketDomain;
-use super::parse::{Problem, Words};
+use super::fault::Problem;
+use super::parse::Words;
 
 /// What a directive's value looks like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

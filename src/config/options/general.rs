@@ -6,7 +6,8 @@ use crate::base::limits::{
     WORKERS_MAX,
 };
 use crate::config::Workers;
-use crate::config::parse::{Draft, Problem, Words};
+use crate::config::fault::Problem;
+use crate::config::parse::{Draft, Words};
 use crate::config::value::{Kind, LimitSetting as _, Setting as _, int_of};
 
 /// The rows, in the order of the manual page.

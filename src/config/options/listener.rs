@@ -3,7 +3,8 @@
 use super::{Built, Put, Reload, Row, Scope, Show, State, of_listener};
 use crate::base::limits::AUTO_ID_PREFIX_BYTES_MAX;
 use crate::base::log::LogType;
-use crate::config::parse::{Draft, Problem, Words};
+use crate::config::fault::Problem;
+use crate::config::parse::{Draft, Words};
 use crate::config::value::{Kind, Setting as _, int_of};
 use crate::config::{Listener, Versions};
 

@@ -2,7 +2,8 @@
 
 use super::{Built, Put, Row, Show, State, global};
 use crate::base::log::{LogMask, LogType};
-use crate::config::parse::{Draft, Problem, Words};
+use crate::config::fault::Problem;
+use crate::config::parse::{Draft, Words};
 use crate::config::value::{Kind, Setting as _};
 use crate::config::{Config, LogDest};
 
