@@ -15,9 +15,7 @@ use super::membership::{Action, Event, Who, Why, Word};
 use super::{Parts, read_config, stamp};
 use crate::base::clock::Instant;
 use crate::base::ids::MemberId;
-use crate::base::limits::{
-    CONTROL_MESSAGES_PER_TURN, DEATHS_BEFORE_HOLD_BACK, DEATHS_WITHIN_SECS, SUPERVISOR_RETRY_MILLIS,
-};
+use crate::base::limits::{CONTROL_MESSAGES_PER_TURN, SUPERVISOR_RETRY_MILLIS};
 use crate::base::log::{Log, LogType};
 use crate::config::{Config, stamp::Stamps};
 use crate::ipc::control::{ControlError, Role, ToChild, ToSupervisor};
@@ -240,8 +238,7 @@ impl Supervisor {
             Action::HeldBack { member, wait } => {
                 let (name, secs) = (name(member), wait.as_secs());
                 self.error(format_args!(
-                    "Error: {name} died {DEATHS_BEFORE_HOLD_BACK} times or more within {DEATHS_WITHIN_SECS} seconds \
-                     each; it is started again in {secs} seconds."
+                    "Error: {name} keeps dying; it is started again in {secs} seconds."
                 ));
             }
             Action::AllReady => {
