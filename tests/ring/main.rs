@@ -2,3 +2,4 @@
 
 mod members;
 mod mesh;
+mod schedules;
