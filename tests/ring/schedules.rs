@@ -231,7 +231,7 @@ fn pair(planted: Planted) -> (Member, Member) {
 
 fn check(planted: Planted, scenario: fn(Planted)) {
     let mut loom = loom::model::Builder::new();
-    loom.preemption_bound = loom.preemption_bound.or(Some(3));
+    loom.preemption_bound = loom.preemption_bound.or(Some(4));
     loom.max_branches = 20_000;
     loom.check(move || scenario(planted));
 }
