@@ -119,6 +119,8 @@ pub const LEND_AFTER_MILLIS: u64 = 200;
 pub const START_WITHIN_SECS: u64 = 10;
 /// Seconds from a child's `Welcome` to its `Ready`.
 pub const JOIN_WITHIN_SECS: u64 = 10;
+/// Seconds from the end of a child's control channel to its own.
+pub const END_WITHIN_SECS: u64 = 1;
 /// Seconds in which every member drains a dead one's outbox.
 pub const DRAIN_WITHIN_SECS: u64 = 10;
 /// Members that one member may report as stuck within [`ACCUSATIONS_WITHIN_SECS`]; then it is the one at fault.

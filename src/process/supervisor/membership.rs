@@ -14,7 +14,7 @@ use super::hold_back::HoldBack;
 use crate::base::clock::Instant;
 use crate::base::ids::{Incarnation, MemberId, MemberMask};
 use crate::base::limits::{
-    ACCUSATIONS_MAX, ACCUSATIONS_WITHIN_SECS, DRAIN_WITHIN_SECS, JOIN_WITHIN_SECS,
+    ACCUSATIONS_MAX, ACCUSATIONS_WITHIN_SECS, DRAIN_WITHIN_SECS, END_WITHIN_SECS, JOIN_WITHIN_SECS,
     LEND_AFTER_MILLIS, QUIESCE_WITHIN_SECS, START_WITHIN_SECS, STOP_WITHIN_SECS,
 };
 use crate::ipc::control::ToSupervisor;
@@ -43,8 +43,10 @@ pub enum Event {
     Said(Who, ToSupervisor),
     /// What it mapped is sealed now ([`Action::Seal`]).
     Sealed(Who),
-    /// Its control channel is of no use any more, or it could not be sealed.
+    /// It said what cannot be understood, takes no messages, or could not be sealed.
     Unfit(Who),
+    /// It has closed its control channel, as a process does that ends.
+    Closed(Who),
     /// Its heart stands still.
     Hung(Who),
     /// Its process is gone, or could not be started.
@@ -98,7 +100,7 @@ pub enum Why {
     Stuck { says: MemberId },
     /// It blames too many others.
     Accuser,
-    /// It did not map, join or drain in time.
+    /// It did not map, join, drain or end in time.
     Slow,
     /// It said what it may not say now, or nothing that can be understood.
     Unfit,
@@ -134,6 +136,7 @@ struct Life {
     started: Instant,
     /// When this stage began.
     since: Instant,
+    closed_at: Option<Instant>,
     killed: bool,
     told_to_stop: bool,
     accused_at: Vec<Instant>,
@@ -200,6 +203,7 @@ impl Membership {
             }
             Event::Sealed(who) => self.sealed(who, now),
             Event::Unfit(who) => self.kill(who, Why::Unfit, out),
+            Event::Closed(who) => self.closed(who, now),
             Event::Hung(who) => self.kill(who, Why::Hung, out),
             Event::Ended(who) => self.ended(who, now, out),
             Event::Tick => self.overdue(now, out),
@@ -276,6 +280,13 @@ impl Membership {
     fn sealed(&mut self, who: Who, now: Instant) {
         if self.life(who).is_some_and(|l| l.stage == Stage::Sealing) {
             self.enter(who, Stage::Sealed, now);
+        }
+    }
+
+    /// Killing it at once would hide how it ended.
+    fn closed(&mut self, who: Who, now: Instant) {
+        if let Some(life) = self.life(who) {
+            life.closed_at.get_or_insert(now);
         }
     }
 
@@ -638,6 +649,7 @@ impl Life {
             stage: Stage::Starting,
             started: now,
             since: now,
+            closed_at: None,
             killed: false,
             told_to_stop: false,
             accused_at: Vec::new(),
@@ -646,8 +658,10 @@ impl Life {
 
     /// When it has been in its stage for too long.
     fn slow_at(&self) -> Option<Instant> {
+        let closed_at = self.closed_at.map(|at| at.after_secs(END_WITHIN_SECS));
         let secs = match self.stage {
-            _ if self.killed || self.told_to_stop => return None,
+            _ if self.killed => return None,
+            _ if self.told_to_stop || closed_at.is_some() => return closed_at,
             Stage::Starting | Stage::Sealing => START_WITHIN_SECS,
             Stage::Joining => JOIN_WITHIN_SECS,
             // The first waits for others, who have their own time; the second is where all want to be.
@@ -674,3 +688,6 @@ impl Phase {
         }
     }
 }
+
+#[cfg(test)]
+mod simulation;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -113,10 +114,12 @@ impl Supervisor {
                 }
             }
         }
-        for child in self.children.values_mut() {
-            if child.has_queued() && child.flush().is_err() {
-                self.events.push_back(Event::Unfit(child.who));
-            }
+        let mut broken = Vec::new();
+        for child in self.children.values_mut().filter(|c| c.has_queued()) {
+            broken.extend(child.flush().err().map(|e| (child.who, e)));
+        }
+        for (who, error) in broken {
+            self.broken(who, &error);
         }
         self.events.push_back(Event::Tick);
     }
@@ -137,17 +140,22 @@ impl Supervisor {
                 Ok(Some(said)) => self.events.push_back(Event::Said(who, said)),
                 Err(error) => {
                     child.stop_listening(&self.parts.poller);
-                    self.events.push_back(Event::Unfit(who));
-                    // A closed channel is how an end looks from here; the end itself is about to be logged.
-                    if !matches!(error, ControlError::Closed) {
-                        let name = name(who.member);
-                        let text = format_args!("Error: {name}: {error}.");
-                        self.log.line(LogType::Error, text);
-                    }
-                    return;
+                    return self.broken(who, &error);
                 }
             }
         }
+    }
+
+    /// The control channel of `who` is of no use any more.
+    fn broken(&mut self, who: Who, error: &ControlError) {
+        if matches!(error, ControlError::Closed) {
+            // The end itself is about to be seen, and logged.
+            self.events.push_back(Event::Closed(who));
+            return;
+        }
+        let name = name(who.member);
+        self.error(format_args!("Error: {name}: {error}."));
+        self.events.push_back(Event::Unfit(who));
     }
 
     fn signals(&mut self) {
@@ -320,9 +328,10 @@ impl Supervisor {
             Why::Hung => "makes no progress".to_owned(),
             Why::Stuck { says } => format!("holds up {says}"),
             Why::Accuser => "blames too many others".to_owned(),
-            Why::Slow => "took too long to join or to drain a dead member's outbox".to_owned(),
-            // Mostly it has ended already, which its end says better.
-            Why::Unfit => return,
+            Why::Slow => {
+                "took too long to join, to end, or to drain a dead member's outbox".to_owned()
+            }
+            Why::Unfit => "breaks the rules of the control channel".to_owned(),
             Why::Stopping => "took too long to stop".to_owned(),
         };
         self.error(format_args!(
@@ -332,17 +341,17 @@ impl Supervisor {
 
     fn tell_word(&mut self, to: Who, word: Word) {
         if let Some(child) = self.children.get_mut(&to.incarnation.0)
-            && child.tell_word(word).is_err()
+            && let Err(error) = child.tell_word(word)
         {
-            self.events.push_back(Event::Unfit(to));
+            self.broken(to, &error);
         }
     }
 
-    fn tell(&mut self, to: Who, message: ToChild<Rc<std::os::fd::OwnedFd>>) {
+    fn tell(&mut self, to: Who, message: ToChild<Rc<OwnedFd>>) {
         if let Some(child) = self.children.get_mut(&to.incarnation.0)
-            && child.tell(message).is_err()
+            && let Err(error) = child.tell(message)
         {
-            self.events.push_back(Event::Unfit(to));
+            self.broken(to, &error);
         }
     }
 
