@@ -1,1 +1,3 @@
 //! The store: state, and (later) disk.
+
+pub mod authority;
