@@ -8,9 +8,9 @@ use crate::ipc::mesh::{Claim, Release, ToWorker, WillFate};
 use crate::mqtt::Reason;
 use crate::ring::{Cx, Mesh};
 
-use super::Store;
 use super::message::Will;
 use super::sessions::Session;
+use super::{Store, published};
 
 /// What is kept for one client id.
 #[derive(Debug, Default)]
@@ -189,14 +189,7 @@ impl Store {
         cx: &mut Cx<'_, M>,
     ) {
         // What is published by now holds the release and everything before it.
-        let mark = match cx.mesh.published(key.member) {
-            Some((incarnation, position)) if incarnation == key.incarnation => Some(Mark {
-                member: key.member,
-                incarnation,
-                position,
-            }),
-            _ => None,
-        };
+        let mark = published(key, cx.mesh);
         match self.directory.release(key, mark) {
             Released::Holder(client) => {
                 let has_will = release.will == WillFate::Delayed;

@@ -23,7 +23,7 @@ use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber, Incarnation, MemberId, Position, Serial};
 use crate::base::limits::MEMBERS_MAX;
 use crate::base::log::LogType;
-use crate::directory::{ClaimKey, Directory};
+use crate::directory::{ClaimKey, Directory, Mark};
 use crate::ipc::mesh::{FilterHash, Heads, Message, ToStore, ToWorker, kind};
 use crate::queue::Limits;
 use crate::retained::Retained;
@@ -34,7 +34,7 @@ use claims::{Asked, Client};
 use message::Kept;
 use publish::Hit;
 use retained_requests::Request;
-use subscribe::{Announced, Subscribing, Subscription};
+use subscribe::{Announced, Collecting, Subscribing, Subscription};
 
 /// What the operator decides about the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,6 +73,7 @@ pub struct Store {
     /// The next thing that time does to a client: its session or its will's delay ends.
     timers: BTreeSet<(Instant, ClientNumber)>,
     subscribing: VecDeque<Subscribing>,
+    collecting: VecDeque<Collecting>,
     requests: VecDeque<Request>,
     requests_of: BTreeMap<MemberId, usize>,
     /// Sessions that have something to be fed when there is room again.
@@ -83,6 +84,8 @@ pub struct Store {
     /// There is something to look at again soon, whatever happens.
     soon: Option<Instant>,
     next_gap: u64,
+    /// Whose record is being applied.
+    reading: Option<(MemberId, Incarnation)>,
     /// Whose nonsense was logged.
     warned: BTreeSet<Incarnation>,
     scratch: Vec<u8>,
@@ -107,6 +110,8 @@ impl Store {
             fading_at: Instant::default(),
             timers: BTreeSet::new(),
             subscribing: VecDeque::new(),
+            collecting: VecDeque::new(),
+            reading: None,
             requests: VecDeque::new(),
             requests_of: BTreeMap::new(),
             stalled: Vec::new(),
@@ -139,7 +144,9 @@ impl Store {
             kind::ANNOUNCE | kind::INDEX_END => {}
             kind::PUBLISH => match Message::decode(bytes) {
                 Ok(message) => {
+                    self.reading = Some((from, incarnation));
                     self.publish(&message, cx);
+                    self.reading = None;
                     if let Some(release) = message.releases {
                         self.release(key(release.claim), &release, cx);
                     }
@@ -222,6 +229,7 @@ impl Store {
         self.soon = None;
         self.retry_grants(cx);
         self.answer_subscribes(cx);
+        self.collect_retained(cx);
         self.feed_stalled(cx);
         self.stream_retained(cx);
     }
@@ -282,22 +290,41 @@ impl Store {
 }
 
 /// Whether the store has applied all of `heads`. An incarnation that is gone has been applied to its end.
-fn applied<M: Mesh>(heads: &Heads, mesh: &M) -> bool {
-    heads.iter().all(
-        |(member, incarnation, position)| match mesh.applied(*member) {
-            Some((now, applied)) => now != *incarnation || applied >= *position,
-            None => true,
-        },
-    )
+fn applied<M: Mesh>(heads: &[(MemberId, Incarnation, Position)], mesh: &M) -> bool {
+    heads.iter().all(|(member, incarnation, position)| {
+        let applied = mesh.applied(*member);
+        applied.is_none_or(|(now, at)| now != *incarnation || at >= *position)
+    })
 }
 
 /// How far the store has applied every outbox.
 fn applied_heads<M: Mesh>(mesh: &M) -> Heads {
-    let head = |member| {
-        let (incarnation, position): (Incarnation, Position) = mesh.applied(member)?;
-        Some((member, incarnation, position))
+    let of = |m| {
+        mesh.applied(m)
+            .map(|(incarnation, at)| (m, incarnation, at))
     };
-    MemberId::all().filter_map(head).collect()
+    MemberId::all().filter_map(of).collect()
+}
+
+/// How far every outbox is filled at this moment.
+fn published_heads<M: Mesh>(mesh: &M) -> Heads {
+    let of = |m| {
+        mesh.published(m)
+            .map(|(incarnation, at)| (m, incarnation, at))
+    };
+    MemberId::all().filter_map(of).collect()
+}
+
+/// How far this connection's worker has filled its outbox: everything that it has said so far. `None` if that
+/// outbox is gone, and so has been applied to its end.
+fn published<M: Mesh>(key: ClaimKey, mesh: &M) -> Option<Mark> {
+    let (incarnation, position) = mesh.published(key.member)?;
+    let mark = Mark {
+        member: key.member,
+        incarnation,
+        position,
+    };
+    (incarnation == key.incarnation).then_some(mark)
 }
 
 /// A serial that is smaller than every record's.

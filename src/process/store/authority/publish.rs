@@ -96,7 +96,7 @@ impl Store {
             let entry = Entry {
                 message: share(&mut stored, message),
                 qos: message.qos.min(most.unwrap_or_default()),
-                retain: message.retain && as_published,
+                retain: message.retain && (as_published || self.is_late(*client, topic, cx.mesh)),
                 subscription_ids: subscription_ids(of_one),
                 expires_at: message.expires_at,
                 bytes: message.payload.len(),
@@ -105,6 +105,18 @@ impl Store {
         }
         hits.clear();
         self.hits = hits;
+    }
+}
+
+impl Store {
+    /// Whether this retained message is older than the subscription that it matches: its reader has not been told
+    /// of it as retained, so it is told now, with the flag of a retained message.
+    fn is_late<M: Mesh>(&mut self, client: ClientNumber, topic: Topic<'_>, mesh: &M) -> bool {
+        let (Some(of), Some(kept)) = (self.reading, self.directory.get_mut(client)) else {
+            return false;
+        };
+        let session = kept.session.as_mut();
+        session.is_some_and(|s| s.queue.gaps_mut().any(|gap| gap.is_late(topic, of, mesh)))
     }
 }
 

@@ -112,6 +112,7 @@ impl Store {
             return Fed::All;
         };
         let queue = &mut session.queue;
+        let kept = (&self.retained, self.settings.queue_qos0_messages);
         let mut steps = RETAINED_STEPS_PER_TURN;
         loop {
             if cx.mesh.overflow_bytes() > OVERFLOW_BYTES_PAUSE || steps == 0 {
@@ -131,9 +132,7 @@ impl Store {
                     if !gap.is_ready {
                         return Fed::All;
                     }
-                    let Some((entry, topic)) =
-                        gap.look_up(client, &self.retained, cx.now, &mut steps)
-                    else {
+                    let Some((entry, topic)) = gap.look_up(client, kept, cx.now, &mut steps) else {
                         if steps > 0 {
                             queue.close_gap();
                         }

@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use crate::base::clock::Instant;
-use crate::base::ids::{ClientNumber, MemberId, MemberMask, Position, Serial};
+use crate::base::ids::{ClientNumber, Incarnation, MemberId, MemberMask, Position, Serial};
 use crate::base::limits::{INDEX_SLICE_BYTES, RETAINED_SCAN_BYTES_MAX};
-use crate::directory::ClaimKey;
-use crate::ipc::mesh::{AnnouncedFilter, Announcement, Class, Heads, ToWorker, announce, kind};
-use crate::mqtt::{Filter, Qos};
+use crate::directory::{ClaimKey, Mark};
+use crate::ipc::mesh::{
+    AnnouncedFilter, Announcement, Class, FilterHash, Heads, ToWorker, announce, kind,
+};
+use crate::mqtt::{Filter, Qos, Topic};
 use crate::queue::Entry;
 use crate::retained::{Retained, Walk, Want};
 use crate::ring::{Cx, Mesh};
 
+use super::claims::is_applied;
 use super::message::{Kept, StoredMessage};
-use super::{NO_RECORD, Store, applied};
+use super::{NO_RECORD, Store, applied, published, published_heads};
 
 /// What a session asks for with one filter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,12 +63,23 @@ pub(super) struct Asked {
 /// that was published before it.
 pub(super) struct Subscribing {
     key: ClaimKey,
-    client: ClientNumber,
     request: u32,
     existed: Vec<bool>,
     announced: Serial,
     heads: Heads,
-    gap: Option<u64>,
+    gap: Option<Collecting>,
+}
+
+/// An answered SUBSCRIBE whose retained messages may not be sent yet. Messages of QoS 0 go from worker to worker:
+/// what is retained of them must be looked up when every member has learnt that the session's worker wants them and
+/// the store has applied all that was published before. Otherwise a value could be neither live nor retained.
+pub(super) struct Collecting {
+    client: ClientNumber,
+    gap: u64,
+    /// Where the worker announced that it wants QoS 0.
+    mark: Option<Mark>,
+    /// How far the outboxes were when everybody had passed the mark.
+    heads: Option<Heads>,
 }
 
 /// The place of retained messages in a session's queue. They are looked up when it is their turn, so that a million
@@ -73,10 +87,14 @@ pub(super) struct Subscribing {
 #[derive(Debug)]
 pub(super) struct Gap {
     id: u64,
-    /// The SUBSCRIBE was answered.
+    /// Whether they may be looked up.
     pub is_ready: bool,
     /// What was retained after this came to the session as a message already.
     until_stamp: u64,
+    /// The same for messages that do not come through the store.
+    until_stamp_direct: u64,
+    /// What was published before the SUBSCRIBE and had not been applied when it came.
+    late: Heads,
     scans: VecDeque<Scan>,
 }
 
@@ -89,14 +107,16 @@ struct Scan {
 }
 
 impl Gap {
-    /// The next retained message and its topic; `None` when there is no more, or `steps` are used up.
+    /// The next retained message and its topic; `None` when there is no more, or `steps` are used up. `everything`:
+    /// messages of QoS 0 come through the store too.
     pub fn look_up(
         &mut self,
         client: ClientNumber,
-        retained: &Retained<Kept>,
+        (retained, everything): (&Retained<Kept>, bool),
         now: Instant,
         steps: &mut usize,
     ) -> Option<(Entry<Rc<StoredMessage>>, Box<str>)> {
+        let (until, until_direct) = (self.until_stamp, self.until_stamp_direct);
         while let Some(scan) = self.scans.front_mut() {
             let mut last = None;
             let mut looked_at = 0;
@@ -112,7 +132,9 @@ impl Gap {
                     let message = &kept.message;
                     let is_own = message.publisher == client && subscription.no_local();
                     let is_old = message.expires_at.is_some_and(|at| at <= now);
-                    if is_own || is_old || kept.stamp > self.until_stamp {
+                    let is_direct = !everything && message.qos == Qos::AtMostOnce;
+                    let until = if is_direct { until_direct } else { until };
+                    if is_own || is_old || kept.stamp > until {
                         return Want::More;
                     }
                     found = Some(Rc::clone(message));
@@ -139,6 +161,21 @@ impl Gap {
         if let Some(scan) = self.scans.front_mut() {
             scan.after = Some(topic);
         }
+    }
+
+    /// Whether a message that `of` published on `topic` is older than the SUBSCRIBE, although it comes after it.
+    pub fn is_late<M: Mesh>(
+        &self,
+        topic: Topic<'_>,
+        of: (MemberId, Incarnation),
+        mesh: &M,
+    ) -> bool {
+        let is_before = |(member, incarnation, _): &&_| (*member, *incarnation) == of;
+        let head = self.late.iter().find(is_before);
+        let matches = |s: &Scan| Filter::new(&s.filter).is_some_and(|f| f.matches(topic));
+        !self.is_ready
+            && head.is_some_and(|head| !applied(std::slice::from_ref(head), mesh))
+            && self.scans.iter().any(matches)
     }
 
     fn bytes(&self) -> usize {
@@ -212,9 +249,14 @@ impl Store {
         self.announced
             .say(&changes, cx.mesh.live(), cx.mesh, &mut self.scratch);
         let gap = self.push_gap(client, scans, &asked.heads, cx);
+        let gap = gap.map(|gap| Collecting {
+            client,
+            gap,
+            mark: published(asked.key, cx.mesh),
+            heads: None,
+        });
         self.subscribing.push_back(Subscribing {
             key: asked.key,
-            client,
             request: asked.request,
             existed,
             announced: self.announced.last,
@@ -223,37 +265,27 @@ impl Store {
         });
     }
 
-    /// Keeps the place of what is retained, unless there is nothing and nothing can come any more.
+    /// Keeps the place of what is retained.
     fn push_gap<M: Mesh>(
         &mut self,
         client: ClientNumber,
-        mut scans: VecDeque<Scan>,
+        scans: VecDeque<Scan>,
         heads: &Heads,
         cx: &mut Cx<'_, M>,
     ) -> Option<u64> {
-        if !self.settings.retain_available {
-            return None;
-        }
-        if applied(heads, cx.mesh) {
-            // Whether there is a match is worth a few steps: most SUBSCRIBEs find nothing.
-            let is_retained = |scan: &Scan| {
-                let walk = self
-                    .retained
-                    .walk(&scan.filter, None, 8, &mut None, |_| Want::Enough);
-                walk == Walk::Paused || self.retained.get(&scan.filter).is_some()
-            };
-            scans.retain(is_retained);
-        }
-        if scans.is_empty() {
+        if scans.is_empty() || !self.settings.retain_available {
             return None;
         }
         let kept = self.directory.get_mut(client);
         let session = kept.and_then(|c| c.session.as_mut())?;
+        let is_late = |head: &&_| !applied(std::slice::from_ref(*head), cx.mesh);
         self.next_gap += 1;
         let gap = Gap {
             id: self.next_gap,
             is_ready: false,
             until_stamp: self.retained_stamp,
+            until_stamp_direct: self.retained_stamp,
+            late: heads.iter().filter(is_late).copied().collect(),
             scans,
         };
         let waiting: usize = session.queue.gaps_mut().map(|gap| gap.bytes()).sum();
@@ -291,17 +323,30 @@ impl Store {
             };
             self.tell(answered.key, &subscribed, cx);
         }
-        let Some(id) = answered.gap else {
-            return;
-        };
-        let stamp = self.retained_stamp;
-        let _ = stamp;
-        let kept = self.directory.get_mut(answered.client);
-        let session = kept.and_then(|c| c.session.as_mut());
-        let gap = session.and_then(|s| s.queue.gaps_mut().find(|gap| gap.id == id));
-        if let Some(gap) = gap {
-            gap.is_ready = true;
-            self.feed(answered.client, cx);
+        self.collecting.extend(answered.gap);
+    }
+
+    /// Lets sessions have what is retained, once nothing can be missed.
+    pub(super) fn collect_retained<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        while let Some(front) = self.collecting.front_mut() {
+            if front.mark.is_some_and(|mark| !is_applied(mark, cx.mesh)) {
+                return self.look_again_soon(cx.now);
+            }
+            front.mark = None;
+            let heads = front.heads.get_or_insert_with(|| published_heads(cx.mesh));
+            if !applied(heads, cx.mesh) {
+                return self.look_again_soon(cx.now);
+            }
+            let (client, id) = (front.client, front.gap);
+            self.collecting.pop_front();
+            let kept = self.directory.get_mut(client);
+            let session = kept.and_then(|c| c.session.as_mut());
+            let gap = session.and_then(|s| s.queue.gaps_mut().find(|gap| gap.id == id));
+            if let Some(gap) = gap {
+                gap.is_ready = true;
+                gap.until_stamp_direct = self.retained_stamp;
+                self.feed(client, cx);
+            }
         }
     }
 
@@ -389,11 +434,7 @@ impl Announced {
     }
 
     /// A filter that nobody had. `None`: another one with its hash is announced already.
-    fn add<'a>(
-        &mut self,
-        filter: &'a str,
-        hash: &crate::ipc::mesh::FilterHash,
-    ) -> Option<Announcement<'a>> {
+    pub fn add<'a>(&mut self, filter: &'a str, hash: &FilterHash) -> Option<Announcement<'a>> {
         let class = self.class;
         if filter.contains(['+', '#']) {
             self.wildcard.insert(filter.into());
@@ -408,11 +449,7 @@ impl Announced {
     }
 
     /// A filter that nobody has any more. `None`: another one with its hash still counts.
-    fn remove<'a>(
-        &mut self,
-        filter: &'a str,
-        hash: &crate::ipc::mesh::FilterHash,
-    ) -> Option<Announcement<'a>> {
+    pub fn remove<'a>(&mut self, filter: &'a str, hash: &FilterHash) -> Option<Announcement<'a>> {
         let class = Class(0);
         if filter.contains(['+', '#']) {
             self.wildcard.remove(filter);
