@@ -145,6 +145,19 @@ pub const COMMAND_LINE_PORTS_MAX: usize = 10;
 pub const AUTO_ID_PREFIX_BYTES_MAX: usize = 50;
 /// A configuration snapshot that a child reads. Larger ones end the child.
 pub const CONFIG_SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Topics that the store looks at for one filter in one turn; the rest waits for the next turn.
+pub const RETAINED_STEPS_PER_TURN: usize = 10_000;
+/// Slices of retained messages that the store sends in one turn.
+pub const RETAINED_SLICES_PER_TURN: usize = 16;
+/// Bytes of filters whose retained messages one persistent session still has to get; what it subscribes to beyond
+/// them brings it no retained messages. Ten SUBSCRIBE packets of the largest size.
+pub const RETAINED_SCAN_BYTES_MAX: usize = 10 * CONTROL_PACKET_BYTES_MAX;
+/// Seconds between searches for expired retained messages (they are never sent, only their memory waits).
+pub const RETAINED_SWEEP_SECS: u64 = 10;
+/// Sessions and wills that the store lets come due in one turn.
+pub const TIMERS_PER_TURN: usize = 1000;
+/// Milliseconds between looks at clients that can be forgotten.
+pub const FADING_CHECK_MILLIS: u64 = 100;
 /// Topics that are remembered as seen live while an answer to a retained request is under way. Beyond them an older
 /// retained message may follow a newer live one.
 pub const SEEN_LIVE_MAX: usize = 65_536;

@@ -12,6 +12,7 @@ pub mod value;
 
 pub use fault::ConfigError;
 pub use parse::{Notice, Overrides, Parsed, Source, Verbosity};
+pub use snapshot::ListenersDiffer;
 
 use crate::base::limits::WORKERS_MAX;
 use crate::base::log::LogMask;

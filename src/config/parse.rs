@@ -266,6 +266,9 @@ impl Draft {
                         unless: accepted.to_string(),
                     });
                 }
+                if matches!(row.kind, Kind::Text { .. }) {
+                    self.once(row.name, row.scope)?;
+                }
             }
         }
         Ok(())

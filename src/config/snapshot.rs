@@ -1,59 +1,84 @@
 //! A configuration as canonical text, which the supervisor seals and hands to its children, and what differs
 //! between two of them. Both follow from the table.
 
-use super::Config;
-use super::options::{self, Reload, Show, State};
+use std::fmt;
+
+use super::options::{self, Reload, Row, Show, State};
+use super::{Config, Listener};
+
+/// A reload was refused as a whole, since sockets are bound at the start only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListenersDiffer;
+
+impl fmt::Display for ListenersDiffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The words of the original.
+        f.write_str(
+            "It is not currently possible to add/remove listeners when reloading the config file",
+        )
+    }
+}
+
+impl std::error::Error for ListenersDiffer {}
 
 impl Config {
     /// Every option that works, in the order of the table; [`Config::from_snapshot`] reads it back.
     pub fn to_snapshot(&self) -> String {
-        let mut text = format!("local_only {}\n", self.local_only);
-        for (name, show) in shown() {
-            if let Show::Global(show) = show {
-                for value in show(self) {
-                    text.push_str(&format!("{name} {value}\n"));
-                }
-            }
+        self.write(|_| self, |_, listener| listener)
+    }
+
+    /// The configuration that holds after a reload of `new`: options that need a restart keep their old value
+    /// ([`Config::reload_differences`] names them), and listeners their old order.
+    ///
+    /// Other listeners refuse the whole reload, as in the original. Anything else could combine the sockets of the
+    /// old file with the access rules of the new one.
+    pub fn reload(old: &Self, new: &Self) -> Result<Self, ListenersDiffer> {
+        let successor = |before: &Listener| new.listeners.iter().find(|l| same_place(before, l));
+        let matched = old.listeners.iter().filter_map(successor).count();
+        if matched != old.listeners.len()
+            || matched != new.listeners.len()
+            || old.local_only != new.local_only
+        {
+            return Err(ListenersDiffer);
         }
-        for listener in &self.listeners {
-            text.push_str(&format!("listener {}", listener.port));
-            if let Some(address) = &listener.address {
-                text.push_str(&format!(" {address}"));
-            }
-            text.push('\n');
-            for (name, show) in shown() {
-                if let Show::Listener(show) = show
-                    && let Some(value) = show(listener)
-                {
-                    text.push_str(&format!("{name} {value}\n"));
+        let text = new.write(
+            |reload| match reload {
+                Reload::Restart => old,
+                Reload::Applied | Reload::NewConnections => new,
+            },
+            |reload, listener| {
+                let before = old.listeners.iter().find(|l| same_place(listener, l));
+                match (reload, before) {
+                    (Reload::Restart, Some(before)) => before,
+                    _ => listener,
                 }
-            }
-        }
-        text
+            },
+        );
+        // What was parsed can be written and read again; if it could not, refusing is the safe answer.
+        let mut config = Self::from_snapshot(&text).map_err(|_| ListenersDiffer)?;
+        let place_before = |l: &Listener| old.listeners.iter().position(|b| same_place(b, l));
+        config.listeners.sort_by_key(place_before);
+        Ok(config)
     }
 
     /// The options that differ between two configurations but keep their old value until a restart.
     pub fn reload_differences(old: &Self, new: &Self) -> Vec<&'static str> {
-        let places = |config: &Self| -> Vec<_> {
-            let of_one = |l: &super::Listener| (l.port, l.address.clone());
-            config.listeners.iter().map(of_one).collect()
-        };
         let mut differing = Vec::new();
-        let same_places = places(old) == places(new);
-        if !same_places {
+        let pairs: Vec<_> = old
+            .listeners
+            .iter()
+            .filter_map(|before| {
+                let after = new.listeners.iter().find(|l| same_place(before, l))?;
+                Some((before, after))
+            })
+            .collect();
+        if pairs.len() != old.listeners.len() || pairs.len() != new.listeners.len() {
             differing.push("listener");
         }
-        for row in options::rows().filter(|row| row.reload == Reload::Restart) {
-            let State::Built(built) = &row.state else {
-                continue;
-            };
-            let differs = match built.show {
+        for (row, show) in shown().filter(|(row, _)| row.reload == Reload::Restart) {
+            let differs = match show {
                 Show::Global(show) => show(old) != show(new),
-                Show::Listener(show) => {
-                    same_places
-                        && std::iter::zip(&old.listeners, &new.listeners)
-                            .any(|(old, new)| show(old) != show(new))
-                }
+                Show::Listener(show) => pairs.iter().any(|(old, new)| show(old) != show(new)),
                 Show::Never => false,
             };
             if differs {
@@ -62,12 +87,48 @@ impl Config {
         }
         differing
     }
+
+    /// The snapshot's text. `of` and `of_listener` say whose value an option of that reload rule has.
+    fn write<'a>(
+        &'a self,
+        of: impl Fn(Reload) -> &'a Self,
+        of_listener: impl Fn(Reload, &'a Listener) -> &'a Listener,
+    ) -> String {
+        let mut text = format!("local_only {}\n", self.local_only);
+        for (row, show) in shown() {
+            if let Show::Global(show) = show {
+                for value in show(of(row.reload)) {
+                    text += &format!("{} {value}\n", row.name);
+                }
+            }
+        }
+        for listener in &self.listeners {
+            text += &format!("listener {}", listener.port);
+            if let Some(address) = &listener.address {
+                text += &format!(" {address}");
+            }
+            text.push('\n');
+            for (row, show) in shown() {
+                if let Show::Listener(show) = show
+                    && let Some(value) = show(of_listener(row.reload, listener))
+                {
+                    text += &format!("{} {value}\n", row.name);
+                }
+            }
+        }
+        text
+    }
+}
+
+/// Whether two listeners are one and the same across a reload.
+fn same_place(a: &Listener, b: &Listener) -> bool {
+    a.port == b.port && a.address == b.address
 }
 
 /// The rows that say how their value is written.
-fn shown() -> impl Iterator<Item = (&'static str, &'static Show)> {
+fn shown() -> impl Iterator<Item = (&'static Row, &'static Show)> {
     options::rows().filter_map(|row| match &row.state {
-        State::Built(built) => Some((row.name, &built.show)),
+        State::Built(built) => Some((row, &built.show)),
         State::NotBuilt(_) | State::Ignored(_) => None,
     })
 }
@@ -219,24 +280,47 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_names_what_needs_a_restart() {
-        let old = Config::default_local();
-        let mut new = old.clone();
+    fn a_reload_keeps_what_needs_a_restart_and_applies_the_rest() {
+        let mut old = Config::default_local();
+        old.user = Some("before".into());
+        let mut new = Config::default_local();
         new.max_keepalive = 5;
-        new.log_dests.clear();
-        assert_eq!(Config::reload_differences(&old, &new), [""; 0]);
         new.workers = Workers::Count(2);
-        new.user = Some("other".into());
-        assert_eq!(Config::reload_differences(&old, &new), ["user", "workers"]);
-        new.listeners[0].socket_domain = SocketDomain::Ipv4;
-        assert_eq!(
-            Config::reload_differences(&old, &new),
-            ["user", "workers", "socket_domain"]
-        );
-        new.listeners.pop();
-        assert_eq!(
-            Config::reload_differences(&old, &new),
-            ["listener", "user", "workers"]
-        );
+        new.listeners.reverse();
+        new.listeners[0].max_qos = 1;
+        new.listeners[0].socket_domain = SocketDomain::Ipv6;
+        let held = Config::reload(&old, &new).unwrap();
+        let mut expected = old.clone();
+        expected.max_keepalive = 5;
+        expected.listeners[1].max_qos = 1;
+        assert_eq!(held, expected);
+        let differing = Config::reload_differences(&old, &new);
+        assert_eq!(differing, ["user", "workers", "socket_domain"]);
+        assert_eq!(Config::reload_differences(&held, &old), [""; 0]);
+    }
+
+    /// Without a listener anonymous clients are allowed, which must not reach the sockets of a file that had one.
+    #[test]
+    fn a_reload_with_other_listeners_is_refused_whole() {
+        let local = Config::default_local();
+        let mut open = local.clone();
+        open.local_only = false;
+        assert_eq!(Config::reload(&open, &local), Err(ListenersDiffer));
+        let mut fewer = local.clone();
+        fewer.listeners.pop();
+        assert_eq!(Config::reload(&local, &fewer), Err(ListenersDiffer));
+        assert_eq!(Config::reload(&fewer, &local), Err(ListenersDiffer));
+        assert_eq!(Config::reload_differences(&local, &fewer), ["listener"]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_reload_with_itself_changes_nothing(config in any_config()) {
+            // Two listeners at one place cannot be bound.
+            let mut config = config;
+            let mut seen = std::collections::HashSet::new();
+            config.listeners.retain(|l| seen.insert((l.port, l.address.clone())));
+            prop_assert_eq!(Config::reload(&config, &config), Ok(config.clone()));
+        }
     }
 }

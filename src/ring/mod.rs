@@ -4,13 +4,14 @@
 //! `shm.rs` is the one audited unsafe file; `record.rs` is pure. This room moves opaque records; what they mean is
 //! `ipc::mesh`.
 
+pub mod layout;
 pub mod memory;
 pub mod record;
 
 mod cursors;
 mod doorbell;
 mod inbox;
-mod layout;
+
 mod outbox;
 mod overflow;
 mod peer;

@@ -161,8 +161,9 @@ pub static ROWS: &[Row] = &[
     .is(global_limit!(max_queued_messages)),
     Row::new(
         "memory_limit",
-        Kind::Limit {
-            max: i64::MAX - 1,
+        Kind::Int {
+            min: 0,
+            max: i64::MAX,
         },
         "0",
         "Bytes of memory that the broker may use; 0 is no limit.",
@@ -170,7 +171,8 @@ pub static ROWS: &[Row] = &[
     .accepts(&["0"]),
     Row::new(
         "message_size_limit",
-        Kind::Limit {
+        Kind::Int {
+            min: 0,
             max: REMAINING_LENGTH_MAX as i64,
         },
         "0",

@@ -11,7 +11,9 @@ use crate::config::{Config, LogDest};
 pub static PERSISTENCE_ROWS: &[Row] = &[
     Row::new(
         "autosave_interval",
-        Kind::int_from(0),
+        Kind::Limit {
+            max: i32::MAX as i64,
+        },
         "1800",
         "Seconds, or changes with autosave_on_changes, after which the original wrote its database.",
     )

@@ -141,6 +141,17 @@ fn faults_have_the_words_of_the_original() {
             1,
             "Invalid sys_interval value (65536)",
         ),
+        (
+            "message_size_limit -1",
+            1,
+            "Invalid message_size_limit value (-1)",
+        ),
+        ("memory_limit -1", 1, "Invalid memory_limit value (-1)"),
+        (
+            "persistence_file a\npersistence_file b",
+            2,
+            "Duplicate persistence_file value",
+        ),
         ("pid_file", 1, "Empty pid_file value in configuration"),
         ("user a\nuser b", 2, "Duplicate user value in configuration"),
         ("log_type info", 1, "Invalid log_type value (info)"),
