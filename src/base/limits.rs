@@ -34,8 +34,6 @@ pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const OUTPUT_SHARED_BYTES_MIN: usize = 4096;
 /// Buffers handed to one `writev`.
 pub const OUTPUT_CHUNKS_PER_WRITE: usize = 64;
-/// Bytes that a client may send while its CONNECT is not answered yet; then reading stops until it is.
-pub const CLAIMING_INPUT_BYTES_MAX: usize = CONTROL_PACKET_BYTES_MAX;
 
 /// Bytes in a member's overflow list at which it stops reading from its clients.
 /// One packet of the largest size may stand above it.
@@ -70,6 +68,8 @@ pub const ACCEPT_REST_MILLIS_MAX: u64 = 1000;
 /// Descriptors that a member keeps free of client connections: its own, and a doorbell and two rings for every
 /// sibling that may come and go.
 pub const DESCRIPTORS_RESERVED: usize = 32 + 4 * MEMBERS_MAX;
+/// So long without running out of descriptors ends an episode; running out again is logged again.
+pub const EXHAUSTION_EPISODE_SECS: u64 = 10;
 /// Bytes written to one connection in one turn; the rest waits for the next turn.
 pub const WRITE_BYTES_PER_TURN: usize = 1024 * 1024;
 /// Closed connections that are kept until the client has taken the last packet. Beyond them the oldest is cut off.
