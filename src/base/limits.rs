@@ -152,6 +152,9 @@ pub const RETAINED_SLICES_PER_TURN: usize = 16;
 /// Bytes of filters whose retained messages one persistent session still has to get; what it subscribes to beyond
 /// them brings it no retained messages. Ten SUBSCRIBE packets of the largest size.
 pub const RETAINED_SCAN_BYTES_MAX: usize = 10 * CONTROL_PACKET_BYTES_MAX;
+/// SUBSCRIBEs of persistent sessions that wait for their barrier, of all workers together; more than the workers send
+/// when they keep to their own bound.
+pub const SUBSCRIBING_MAX: usize = REQUESTS_WAITING_MAX * WORKERS_MAX;
 /// Seconds between searches for expired retained messages (they are never sent, only their memory waits).
 pub const RETAINED_SWEEP_SECS: u64 = 10;
 /// Sessions and wills that the store lets come due in one turn.
@@ -204,3 +207,5 @@ pub const SUPERVISOR_EVENTS_PER_TURN: usize = 128;
 pub const CONTROL_MESSAGES_PER_TURN: usize = 256;
 /// Milliseconds after which the supervisor tries again to send what a child, or a log destination, did not take.
 pub const SUPERVISOR_RETRY_MILLIS: u64 = 10;
+/// Reads of a connection that was taken over, of READ_BYTES_PER_TURN each, before it is closed with data unread.
+pub const EVICTION_READS_MAX: u16 = 64;

@@ -117,7 +117,7 @@ fn act(world: &mut World) {
                     n => (format!("a/{}", n % 3), false),
                 };
                 let qos = QOS[world.random.below(3)];
-                if world.clients[client].unacknowledged() < 15 {
+                if world.clients[client].has_room() {
                     world.publish(client, &topic, qos, retain);
                 }
             }

@@ -62,9 +62,10 @@ impl Worker {
             } => {
                 self.on_grant(claim, client, (session_present, stored), &received, cx);
             }
-            ToWorker::Refuse { claim, reason } | ToWorker::Evict { claim, reason } => {
+            ToWorker::Refuse { claim, reason } => {
                 self.close(ConnId::of(claim), Ending::Evicted(reason), cx);
             }
+            ToWorker::Evict { claim, reason } => self.evict(ConnId::of(claim), reason),
             ToWorker::Subscribed { request, .. } => self.on_subscribed(request, cx),
             ToWorker::Unsubscribed {
                 request, existed, ..

@@ -177,6 +177,11 @@ impl Worker {
 
     /// Bytes came from a client. All of them are taken.
     pub fn input<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) {
+        self.take_input(id, bytes, cx);
+        self.evict_again(id, cx);
+    }
+
+    fn take_input<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
