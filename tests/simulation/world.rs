@@ -759,9 +759,7 @@ impl Member {
 }
 
 fn drain(output: &mut mosquitto::net::output::Output) -> Vec<u8> {
-    let mut slices = Vec::new();
-    output.slices(&mut slices, usize::MAX);
-    let bytes: Vec<u8> = slices.iter().flat_map(|s| s.iter().copied()).collect();
+    let bytes: Vec<u8> = output.waiting().flatten().copied().collect();
     output.consume(bytes.len());
     bytes
 }
