@@ -47,6 +47,7 @@ pub struct Session {
     pub ended: Option<u64>,
     /// Connections that it has had.
     pub connections: u32,
+    pub began: u64,
 }
 
 /// One SUBSCRIBE.
@@ -111,7 +112,13 @@ impl Book {
     }
 
     /// A new session of a client; its number.
-    pub fn begin_session(&mut self, client: usize, persistent: bool, opened: Moment) -> usize {
+    pub fn begin_session(
+        &mut self,
+        client: usize,
+        persistent: bool,
+        opened: Moment,
+        at: Moment,
+    ) -> usize {
         // CONNACK may have been written by a worker that had not heard of the store's death.
         let ended = self.store_death.filter(|death| *death >= opened.step);
         self.sessions.push(Session {
@@ -121,6 +128,7 @@ impl Book {
             received: Vec::new(),
             ended,
             connections: 1,
+            began: at.step,
         });
         self.sessions.len() - 1
     }

@@ -525,7 +525,7 @@ impl Client {
                 return Err("a persistent session is not present any more".into());
             }
             self.forget(book, at);
-            self.session = Some(book.begin_session(self.index, self.persistent, self.opened));
+            self.session = Some(book.begin_session(self.index, self.persistent, self.opened, at));
             return Ok(Vec::new());
         }
         if !self.persistent {
@@ -535,7 +535,7 @@ impl Client {
             Some(session) => book.sessions[session].connections += 1,
             // Its first CONNACK was lost.
             None => {
-                self.session = Some(book.begin_session(self.index, self.persistent, self.opened));
+                self.session = Some(book.begin_session(self.index, self.persistent, self.opened, at));
             }
         }
         Ok(self.resend(book))

@@ -52,7 +52,9 @@ impl Book {
         let matching = || {
             let subscriptions = session.subscriptions.iter();
             subscriptions.filter(|s| {
-                s.matches(&publish.topic) && (publish.will || s.takes(session.client, publish))
+                // Once a client and its session are gone, nobody knows that a retained message was its own.
+                let is_known = !publish.will && publish.sent >= session.began;
+                s.matches(&publish.topic) && (!is_known || s.takes(session.client, publish))
             })
         };
         // What is retained may be as old as it likes.
@@ -188,11 +190,17 @@ impl Book {
 
     /// Each SUBSCRIBE brings what is retained once, and nothing else has the flag, unless it is asked for.
     fn check_retained_times(&self, session: &Session) -> Result<(), String> {
-        let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut times: BTreeMap<(&str, u64), usize> = BTreeMap::new();
         for delivery in session.received.iter().filter(|d| d.retain && !d.dup) {
-            *times.entry(&delivery.topic).or_default() += 1;
+            // A stored session is sent each message as retained that was on its way when it subscribed.
+            let value = if session.persistent {
+                delivery.number
+            } else {
+                0
+            };
+            *times.entry((&delivery.topic, value)).or_default() += 1;
         }
-        for (topic, times) in times {
+        for ((topic, _), times) in times {
             let matching: Vec<_> = session
                 .subscriptions
                 .iter()
