@@ -1,4 +1,6 @@
 //! The broker as processes: started from its binary, looked at from outside, killed.
 
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
 mod supervision;

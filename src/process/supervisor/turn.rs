@@ -74,9 +74,12 @@ impl Supervisor {
                 return ExitCode::FAILURE;
             }
         }
+        drop(self.parts.pid_file.take());
         let version = env!("CARGO_PKG_VERSION");
-        let text = format_args!("mosquitto version {version} terminating");
-        self.log.line(LogType::Info, text);
+        self.log.line(
+            LogType::Info,
+            format_args!("mosquitto version {version} terminating"),
+        );
         self.write_log();
         ExitCode::SUCCESS
     }
@@ -158,7 +161,7 @@ impl Supervisor {
 
     fn signals(&mut self) {
         let mut ended = false;
-        while let Ok(Some(signal)) = self.parts.signals.next() {
+        while let Ok(Some(signal)) = self.parts.signals.take_next() {
             match signal {
                 Number::SIGCHLD => ended = true,
                 Number::SIGTERM | Number::SIGINT => {
@@ -215,7 +218,7 @@ impl Supervisor {
         let mut actions = Vec::new();
         while let Some(event) = self.events.pop_front() {
             self.parts.membership.on(event, self.now, &mut actions);
-            for action in actions.drain(..).collect::<Vec<_>>() {
+            for action in std::mem::take(&mut actions) {
                 self.perform(action);
             }
         }

@@ -26,7 +26,6 @@ struct Process {
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Death {
     None,
-    Told,
     Drained,
 }
 
@@ -174,7 +173,7 @@ impl Simulation {
                 .knows
                 .get(&dead.member)
                 .filter(|(i, _)| *i == dead.incarnation);
-            let told = matches!(death, Some((_, Death::None | Death::Told)));
+            let told = matches!(death, Some((_, Death::None)));
             assert!(
                 !told,
                 "seed {}: {:?} has not drained {dead:?}",
