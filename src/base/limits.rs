@@ -34,8 +34,6 @@ pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const OUTPUT_SHARED_BYTES_MIN: usize = 4096;
 /// Buffers handed to one `writev`.
 pub const OUTPUT_CHUNKS_PER_WRITE: usize = 64;
-/// Bytes that a client may send while its CONNECT is not answered yet; then reading stops until it is.
-pub const CLAIMING_INPUT_BYTES_MAX: usize = CONTROL_PACKET_BYTES_MAX;
 
 /// Bytes in a member's overflow list at which it stops reading from its clients.
 /// One packet of the largest size may stand above it.
@@ -70,6 +68,8 @@ pub const ACCEPT_REST_MILLIS_MAX: u64 = 1000;
 /// Descriptors that a member keeps free of client connections: its own, and a doorbell and two rings for every
 /// sibling that may come and go.
 pub const DESCRIPTORS_RESERVED: usize = 32 + 4 * MEMBERS_MAX;
+/// So long without running out of descriptors ends an episode; running out again is logged again.
+pub const EXHAUSTION_EPISODE_SECS: u64 = 10;
 /// Bytes written to one connection in one turn; the rest waits for the next turn.
 pub const WRITE_BYTES_PER_TURN: usize = 1024 * 1024;
 /// Closed connections that are kept until the client has taken the last packet. Beyond them the oldest is cut off.
@@ -152,6 +152,9 @@ pub const RETAINED_SLICES_PER_TURN: usize = 16;
 /// Bytes of filters whose retained messages one persistent session still has to get; what it subscribes to beyond
 /// them brings it no retained messages. Ten SUBSCRIBE packets of the largest size.
 pub const RETAINED_SCAN_BYTES_MAX: usize = 10 * CONTROL_PACKET_BYTES_MAX;
+/// SUBSCRIBEs of persistent sessions that wait for their barrier, of all workers together; more than the workers send
+/// when they keep to their own bound.
+pub const SUBSCRIBING_MAX: usize = REQUESTS_WAITING_MAX * WORKERS_MAX;
 /// Seconds between searches for expired retained messages (they are never sent, only their memory waits).
 pub const RETAINED_SWEEP_SECS: u64 = 10;
 /// Sessions and wills that the store lets come due in one turn.
@@ -204,3 +207,5 @@ pub const SUPERVISOR_EVENTS_PER_TURN: usize = 128;
 pub const CONTROL_MESSAGES_PER_TURN: usize = 256;
 /// Milliseconds after which the supervisor tries again to send what a child, or a log destination, did not take.
 pub const SUPERVISOR_RETRY_MILLIS: u64 = 10;
+/// Reads of a connection that was taken over, of READ_BYTES_PER_TURN each, before it is closed with data unread.
+pub const EVICTION_READS_MAX: u16 = 64;

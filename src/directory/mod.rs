@@ -302,6 +302,12 @@ impl<T: Default, C> Directory<T, C> {
         Some(&mut self.clients.get_mut(&client)?.data)
     }
 
+    /// What is kept for this client, and the connection that holds its id.
+    pub fn held_mut(&mut self, client: ClientNumber) -> Option<(Option<ClaimKey>, &mut T)> {
+        let entry = self.clients.get_mut(&client)?;
+        Some((entry.holder.map(|h| h.key), &mut entry.data))
+    }
+
     /// Every client's number, lowest first.
     pub fn numbers(&self) -> Vec<ClientNumber> {
         let mut numbers: Vec<_> = self.clients.keys().copied().collect();

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use socket2::Socket;
 
@@ -14,7 +15,8 @@ use super::Token;
 use crate::base::clock::Instant;
 use crate::base::ids::MemberId;
 use crate::base::limits::{
-    ACCEPT_REST_MILLIS_MAX, ACCEPT_REST_MILLIS_MIN, ACCEPTS_PER_TURN, LISTENING_SOCKETS_MAX,
+    ACCEPT_REST_MILLIS_MAX, ACCEPT_REST_MILLIS_MIN, ACCEPTS_PER_TURN, EXHAUSTION_EPISODE_SECS,
+    LISTENING_SOCKETS_MAX,
 };
 use crate::sys::poll::{Interest, Poller};
 
@@ -53,7 +55,7 @@ pub enum Accept {
     One(Accepted),
     /// The queues are empty, or this turn's share is used.
     Nothing,
-    /// Descriptors or memory have run out; accepting rests a little. `first`: accepting had worked before.
+    /// Descriptors or memory have run out; accepting rests a little. `first`: it is worth a line in the log.
     Exhausted {
         first: bool,
     },
@@ -227,12 +229,15 @@ fn is_exhausted(e: &io::Error) -> bool {
     )
 }
 
-/// The pauses while descriptors are short. An episode ends with the first connection that is accepted again.
+/// The pauses while descriptors are short. Somebody who goes lets another one in, and the limit is reached again: all
+/// that is one episode.
 #[derive(Debug, Default)]
 struct Rest {
     until: Option<Instant>,
-    /// How long the last pause of this episode was; 0 outside of one.
+    /// How long the last pause was; 0 when accepting has worked since.
     millis: u64,
+    /// When the last pause began.
+    last: Option<Instant>,
 }
 
 impl Rest {
@@ -242,24 +247,25 @@ impl Rest {
 
     /// Starts a pause, twice as long as the last; true if it is the first of its episode.
     fn begin(&mut self, now: Instant) -> bool {
-        let first = self.millis == 0;
+        let episode = Duration::from_secs(EXHAUSTION_EPISODE_SECS);
+        let goes_on = |last: Instant| now.since(last) < episode;
+        let first = !self.last.replace(now).is_some_and(goes_on);
         self.millis = (self.millis * 2).clamp(ACCEPT_REST_MILLIS_MIN, ACCEPT_REST_MILLIS_MAX);
         self.until = Some(now.after_millis(self.millis));
         first
     }
 
     fn over(&mut self) {
-        *self = Self::default();
+        self.until = None;
+        self.millis = 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use std::io::Read as _;
     use std::net::{TcpListener, TcpStream};
-    use std::time::Duration;
-
-    use super::*;
 
     fn listening(listeners: &mut Listeners, poller: &Poller, lent_by: Option<MemberId>) -> u16 {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -337,6 +343,9 @@ mod tests {
         }
         assert!(!rest.is_resting(Instant(0).after_millis(1000)));
         rest.over();
-        assert!(rest.begin(Instant(0)));
+        assert!(!rest.begin(Instant(0).after_secs(9)));
+        assert!(rest.is_resting(Instant(0).after_millis(9_099)));
+        assert!(!rest.is_resting(Instant(0).after_millis(9_100)));
+        assert!(rest.begin(Instant(0).after_secs(19)));
     }
 }

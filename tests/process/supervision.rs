@@ -451,6 +451,13 @@ fn a_reload_is_all_or_nothing() {
     fs::write(broker.config_file(), format!("{good}bogus 1\n")).unwrap();
     kill(broker.supervisor, Signal::SIGHUP).unwrap();
     broker.wait_for_log("nothing has changed");
+    fs::write(
+        broker.config_file(),
+        format!("{good}listener {} 127.0.0.1\n", free_port()),
+    )
+    .unwrap();
+    kill(broker.supervisor, Signal::SIGHUP).unwrap();
+    broker.wait_for_log("not currently possible to add/remove listeners");
     // Rotated: the name is a new file after the signal.
     fs::rename(&log_file, directory.path.join("log.1")).unwrap();
     fs::write(

@@ -25,7 +25,6 @@ use crate::base::limits::MEMBERS_MAX;
 use crate::base::log::LogType;
 use crate::directory::{ClaimKey, Directory, Mark};
 use crate::ipc::mesh::{FilterHash, Heads, Message, ToStore, ToWorker, kind};
-use crate::queue::Limits;
 use crate::retained::Retained;
 use crate::ring::{Cx, Mesh};
 use crate::router::index::Index;
@@ -190,7 +189,7 @@ impl Store {
                     key: key(claim),
                     request,
                     subscription_id,
-                    heads,
+                    heads: possible(heads, cx.mesh),
                 };
                 self.subscribe(asked, &filters, cx);
             }
@@ -204,7 +203,10 @@ impl Store {
                 request,
                 heads,
                 filter,
-            } => self.retained_request(key(claim), request, heads, filter, cx),
+            } => {
+                let heads = possible(heads, cx.mesh);
+                self.retained_request(key(claim), request, heads, filter, cx);
+            }
             ToStore::Ack {
                 claim,
                 packet_id,
@@ -268,22 +270,14 @@ impl Store {
         self.soon = Some(now.after_millis(1));
     }
 
-    /// Whether this connection's worker reads what the store says.
     fn reads(&self, key: ClaimKey) -> bool {
-        self.readers.get(key.member.slot()).copied().flatten() == Some(key.incarnation)
+        reads(&self.readers, key)
     }
 
     /// Says something to one worker about one of its connections, if it still lives.
     fn tell<M: Mesh>(&mut self, key: ClaimKey, what: &ToWorker<'_>, cx: &mut Cx<'_, M>) {
         if self.reads(key) {
             what.append(cx.mesh, key.member, &mut self.scratch);
-        }
-    }
-
-    fn limits(&self) -> Limits {
-        Limits {
-            messages: self.settings.max_queued_messages,
-            bytes: self.settings.max_queued_bytes,
         }
     }
 
@@ -298,12 +292,32 @@ impl Store {
     }
 }
 
+/// Whether this connection's worker reads what the store says.
+fn reads(readers: &[Option<Incarnation>], key: ClaimKey) -> bool {
+    readers.get(key.member.slot()).copied().flatten() == Some(key.incarnation)
+}
+
 /// Whether the store has applied all of `heads`. An incarnation that is gone has been applied to its end.
 fn applied<M: Mesh>(heads: &[(MemberId, Incarnation, Position)], mesh: &M) -> bool {
     heads.iter().all(|(member, incarnation, position)| {
         let applied = mesh.applied(*member);
         applied.is_none_or(|(now, at)| now != *incarnation || at >= *position)
     })
+}
+
+/// The heads that a worker says it saw, without what cannot be: nothing waits for a position that never comes.
+fn possible<M: Mesh>(mut heads: Heads, mesh: &M) -> Heads {
+    heads.retain_mut(
+        |(member, incarnation, position)| match mesh.published(*member) {
+            Some((now, published)) if now == *incarnation => {
+                *position = published.min(*position);
+                true
+            }
+            // It is gone, and has been applied to its end.
+            _ => false,
+        },
+    );
+    heads
 }
 
 /// How far the store has applied every outbox.

@@ -10,12 +10,13 @@ use crate::base::log::LogType;
 use crate::directory::ClaimKey;
 use crate::ipc::mesh::{AckKind, Deliver, ToWorker};
 use crate::mqtt::{PacketId, Qos};
-use crate::queue::{Entry, Next, Pushed, Queue, Sending};
+use crate::queue::{Entry, Limits, Next, Pushed, Queue, Sending};
+use crate::retained::Retained;
 use crate::ring::{Cx, Mesh};
 
-use super::Store;
-use super::message::StoredMessage;
+use super::message::{Kept, StoredMessage};
 use super::subscribe::{Gap, Subscription};
+use super::{Store, StoreSettings, reads};
 
 /// A session that outlives its connections.
 #[derive(Debug, Default)]
@@ -41,27 +42,22 @@ enum Fed {
     Stalled,
 }
 
-impl Store {
-    /// Puts a message behind what waits for this session, and sends what its client can take.
-    pub(super) fn enqueue<M: Mesh>(
+impl Session {
+    /// Puts a message behind what waits, unless it may go at once and is said to be gone.
+    fn take<M: Mesh>(
         &mut self,
-        client: ClientNumber,
         entry: Entry<Rc<StoredMessage>>,
-        cx: &mut Cx<'_, M>,
-    ) {
-        let limits = self.limits();
-        let holder = self.directory.holder(client);
-        let kept = self.directory.get_mut(client);
-        let Some(session) = kept.and_then(|c| c.session.as_mut()) else {
-            return;
-        };
+        holder: Option<ClaimKey>,
+        settings: &StoreSettings,
+        (cx, scratch): (&mut Cx<'_, M>, &mut Vec<u8>),
+    ) -> Pushed {
         if entry.qos == Qos::AtMostOnce {
-            if !session.queue.is_attached() && !self.settings.queue_qos0_messages {
-                return;
+            if !self.queue.is_attached() && !settings.queue_qos0_messages {
+                return Pushed::Kept;
             }
             let has_room = cx.mesh.overflow_bytes() <= OVERFLOW_BYTES_PAUSE;
             if has_room
-                && session.queue.is_clear_for_qos0()
+                && self.queue.is_clear_for_qos0()
                 && let Some(holder) = holder
             {
                 let sending = Sending {
@@ -69,50 +65,26 @@ impl Store {
                     dup: false,
                     entry,
                 };
-                deliver(holder, &sending, cx.mesh, &mut self.scratch);
-                return;
+                deliver(holder, &sending, cx.mesh, scratch);
+                return Pushed::Kept;
             }
         }
-        if session.queue.push(entry, limits, cx.now) == (Pushed::Dropped { first: true })
-            && let Some(id) = self.directory.id(client)
-        {
-            cx.log.line(
-                LogType::Notice,
-                format_args!("Outgoing messages are being dropped for client {id}."),
-            );
-        }
-        self.feed(client, cx);
+        let limits = Limits {
+            messages: settings.max_queued_messages,
+            bytes: settings.max_queued_bytes,
+        };
+        self.queue.push(entry, limits, cx.now)
     }
 
     /// Sends what the client can take now.
-    pub(super) fn feed<M: Mesh>(&mut self, client: ClientNumber, cx: &mut Cx<'_, M>) {
-        let Some(holder) = self.directory.holder(client).filter(|h| self.reads(*h)) else {
-            return;
-        };
-        if self.feed_held(client, holder, cx) == Fed::All {
-            return;
-        }
-        let kept = self.directory.get_mut(client);
-        if let Some(session) = kept.and_then(|c| c.session.as_mut())
-            && !std::mem::replace(&mut session.is_stalled, true)
-        {
-            self.stalled.push(client);
-        }
-        self.look_again_soon(cx.now);
-    }
-
-    fn feed_held<M: Mesh>(
+    fn feed<M: Mesh>(
         &mut self,
         client: ClientNumber,
         holder: ClaimKey,
-        cx: &mut Cx<'_, M>,
+        kept: (&Retained<Kept>, bool),
+        (cx, scratch): (&mut Cx<'_, M>, &mut Vec<u8>),
     ) -> Fed {
-        let kept = self.directory.get_mut(client);
-        let Some(session) = kept.and_then(|c| c.session.as_mut()) else {
-            return Fed::All;
-        };
-        let queue = &mut session.queue;
-        let kept = (&self.retained, self.settings.queue_qos0_messages);
+        let queue = &mut self.queue;
         let mut steps = RETAINED_STEPS_PER_TURN;
         loop {
             if cx.mesh.overflow_bytes() > OVERFLOW_BYTES_PAUSE || steps == 0 {
@@ -123,15 +95,11 @@ impl Store {
                 Some(Next::Pubrel(packet_id)) => {
                     let claim = holder.serial;
                     let again = ToWorker::Pubrel { claim, packet_id };
-                    again.append(cx.mesh, holder.member, &mut self.scratch);
+                    again.append(cx.mesh, holder.member, scratch);
                 }
-                Some(Next::Publish(sending)) => {
-                    deliver(holder, &sending, cx.mesh, &mut self.scratch);
-                }
+                Some(Next::Publish(sending)) => deliver(holder, &sending, cx.mesh, scratch),
+                Some(Next::Gap(gap)) if !gap.is_ready => return Fed::All,
                 Some(Next::Gap(gap)) => {
-                    if !gap.is_ready {
-                        return Fed::All;
-                    }
                     let Some((entry, topic)) = gap.look_up(client, kept, cx.now, &mut steps) else {
                         if steps > 0 {
                             queue.close_gap();
@@ -144,10 +112,60 @@ impl Store {
                     if let Some(gap) = queue.gaps_mut().next() {
                         gap.sent(topic);
                     }
-                    deliver(holder, &sending, cx.mesh, &mut self.scratch);
+                    deliver(holder, &sending, cx.mesh, scratch);
                 }
             }
         }
+    }
+}
+
+impl Store {
+    /// Puts a message behind what waits for this session, and sends what its client can take.
+    pub(super) fn enqueue<M: Mesh>(
+        &mut self,
+        client: ClientNumber,
+        entry: Entry<Rc<StoredMessage>>,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some((holder, kept)) = self.directory.held_mut(client) else {
+            return;
+        };
+        let Some(session) = kept.session.as_mut() else {
+            return;
+        };
+        let out = (&mut *cx, &mut self.scratch);
+        let pushed = session.take(entry, holder, &self.settings, out);
+        if pushed == (Pushed::Dropped { first: true })
+            && let Some(id) = self.directory.id(client)
+        {
+            cx.log.line(
+                LogType::Notice,
+                format_args!("Outgoing messages are being dropped for client {id}."),
+            );
+        }
+        self.feed(client, cx);
+    }
+
+    /// Sends what the client can take now.
+    pub(super) fn feed<M: Mesh>(&mut self, client: ClientNumber, cx: &mut Cx<'_, M>) {
+        let Some((Some(holder), kept)) = self.directory.held_mut(client) else {
+            return;
+        };
+        let Some(session) = kept.session.as_mut() else {
+            return;
+        };
+        if !reads(&self.readers, holder) {
+            return;
+        }
+        let retained = (&self.retained, self.settings.queue_qos0_messages);
+        let out = (&mut *cx, &mut self.scratch);
+        if session.feed(client, holder, retained, out) == Fed::All {
+            return;
+        }
+        if !std::mem::replace(&mut session.is_stalled, true) {
+            self.stalled.push(client);
+        }
+        self.look_again_soon(cx.now);
     }
 
     /// Goes on with sessions for which the outbox had no room.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::base::clock::Instant;
 use crate::base::ids::{ClientNumber, Incarnation, MemberId, MemberMask, Position, Serial};
-use crate::base::limits::{INDEX_SLICE_BYTES, RETAINED_SCAN_BYTES_MAX};
+use crate::base::limits::{INDEX_SLICE_BYTES, RETAINED_SCAN_BYTES_MAX, SUBSCRIBING_MAX};
 use crate::directory::{ClaimKey, Mark};
 use crate::ipc::mesh::{
     AnnouncedFilter, Announcement, Class, FilterHash, Heads, ToWorker, announce, kind,
@@ -208,6 +208,14 @@ impl Store {
         let Some(client) = self.directory.held_by(asked.key) else {
             return;
         };
+        if self.subscribing.len() >= SUBSCRIBING_MAX {
+            return self.warn(
+                asked.key.member,
+                asked.key.incarnation,
+                "too many requests",
+                cx,
+            );
+        }
         let kept = self.directory.get_mut(client);
         let Some(session) = kept.and_then(|c| c.session.as_mut()) else {
             return self.warn(

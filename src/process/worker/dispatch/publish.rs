@@ -4,6 +4,7 @@ use super::ending::{Ending, expires_at};
 use super::fan_out::Fanned;
 use super::{ConnId, Worker};
 use crate::base::ids::{MemberId, MemberMask, Serial};
+use crate::base::limits::QOS2_RECEIVED_MAX;
 use crate::base::log::LogType;
 use crate::ipc::mesh::{AckKind, Class, Message, ToStore};
 use crate::mqtt::property::PropertyId;
@@ -62,6 +63,11 @@ impl Worker {
         let receive_maximum = usize::from(self.config.max_inflight_messages);
         let Some(conn) = self.conns.get_mut(id) else {
             return;
+        };
+        let receive_maximum = match conn.client.version {
+            Version::V5 => receive_maximum,
+            // Clients of 3.x were never told of a window.
+            _ => QOS2_RECEIVED_MAX,
         };
         if cx.log.wants(LogType::Debug) {
             log_publish(cx, "Received", "from", &conn.client.id, publish, topic);

@@ -59,6 +59,8 @@ fn rule_21_an_answer_waits_for_the_heads_and_carries_its_own() {
     let mut world = World::new();
     let (conn, _) = world.connect(0, transient("id"));
     let head = (worker(1), Incarnation(2), Position(7));
+    let published = (Incarnation(2), Position(9));
+    world.mesh.published.insert(worker(1), published);
     world.request(conn, 1, vec![head], "#");
     world.settle();
     assert_eq!(world.slices(), []);
@@ -214,6 +216,8 @@ fn a_message_published_before_the_subscribe_is_retained_however_late_it_comes() 
     let (conn, _) = world.session(0, "id", &[]);
     let (other, _) = world.connect(1, transient("other"));
     let heads = vec![(worker(1), Incarnation(2), Position(3))];
+    let published = (Incarnation(2), Position(3));
+    world.mesh.published.insert(worker(1), published);
     world.subscribe_after(conn, 0, heads, &[(2, "#")]);
     world.settle();
     world.publish(other, &retain("0", Qos::AtMostOnce));

@@ -104,6 +104,8 @@ fn the_answer_waits_for_what_was_published_before_the_request() {
         (worker(1), Incarnation(2), Position(5)),
         (worker(7), Incarnation(99), Position(5)),
     ];
+    let head = (Incarnation(2), Position(5));
+    world.mesh.published.insert(worker(1), head);
     world.subscribe_after(a, 0, heads, &[(1, "t")]);
     world.settle();
     assert_eq!(subscribed(&mut world), [[false]; 0]);
@@ -117,6 +119,18 @@ fn the_answer_waits_for_what_was_published_before_the_request() {
         [[false]],
         "who is gone is not waited for"
     );
+}
+
+#[test]
+fn a_worker_that_lies_about_the_heads_holds_nobody_up() {
+    let mut world = World::new();
+    let (a, _) = world.session(0, "a", &[]);
+    let (b, _) = world.session(1, "b", &[]);
+    let heads = vec![(worker(1), Incarnation(2), Position(u64::MAX))];
+    world.subscribe_after(a, 0, heads, &[(1, "t")]);
+    world.subscribe(b, 0, &[(1, "t")]);
+    world.settle();
+    assert_eq!(subscribed(&mut world).len(), 2);
 }
 
 #[test]
