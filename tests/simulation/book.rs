@@ -78,9 +78,12 @@ impl Book {
     pub fn check(&self) -> Result<(), String> {
         for (at, session) in self.sessions.iter().enumerate() {
             let who = format!("session {at} of client {}", session.client);
-            self.check_duplicates(session).map_err(|e| format!("{who}: {e}"))?;
-            self.check_order(session).map_err(|e| format!("{who}: {e}"))?;
-            self.check_loss(session).map_err(|e| format!("{who}: {e}"))?;
+            self.check_duplicates(session)
+                .map_err(|e| format!("{who}: {e}"))?;
+            self.check_order(session)
+                .map_err(|e| format!("{who}: {e}"))?;
+            self.check_loss(session)
+                .map_err(|e| format!("{who}: {e}"))?;
         }
         self.check_wills()
     }
@@ -88,13 +91,19 @@ impl Book {
     fn check_duplicates(&self, session: &Session) -> Result<(), String> {
         let mut seen: BTreeMap<u64, u32> = BTreeMap::new();
         for delivery in session.received.iter().filter(|d| !d.retain) {
-            let publish = self.publishes.get(delivery.number as usize).ok_or("an unknown message came")?;
+            let publish = self
+                .publishes
+                .get(delivery.number as usize)
+                .ok_or("an unknown message came")?;
             let times = seen.entry(delivery.number).or_default();
             *times += 1;
             let may_repeat = delivery.qos == Qos::AtLeastOnce
                 && ((publish.resent && publish.qos == Qos::AtLeastOnce) || delivery.dup);
             if *times > 1 && !may_repeat {
-                return Err(format!("message {} came {times} times at {:?}", delivery.number, delivery.qos));
+                return Err(format!(
+                    "message {} came {times} times at {:?}",
+                    delivery.number, delivery.qos
+                ));
             }
         }
         Ok(())
@@ -115,7 +124,10 @@ impl Book {
             let key = (publish.publisher, publish.topic.as_str(), publish.qos);
             if let Some(before) = last.insert(key, delivery.number) {
                 if before > delivery.number {
-                    return Err(format!("message {} of {key:?} came after {before}", delivery.number));
+                    return Err(format!(
+                        "message {} of {key:?} came after {before}",
+                        delivery.number
+                    ));
                 }
             }
         }
@@ -130,15 +142,23 @@ impl Book {
         for (number, publish) in self.publishes.iter().enumerate() {
             let topic = Topic::new(&publish.topic).unwrap();
             let subscribed = session.subscriptions.iter().filter(|s| {
-                s.until.is_none() && s.from <= publish.sent && Filter::new(&s.filter).unwrap().matches(topic)
+                s.until.is_none()
+                    && s.from <= publish.sent
+                    && Filter::new(&s.filter).unwrap().matches(topic)
             });
-            let Some(qos) = subscribed.map(|s| s.qos.min(publish.qos)).max() else { continue };
+            let Some(qos) = subscribed.map(|s| s.qos.min(publish.qos)).max() else {
+                continue;
+            };
             let owed = match qos {
-                Qos::AtMostOnce => self.calm && session.connections == 1 && publish.qos == Qos::AtMostOnce,
+                Qos::AtMostOnce => {
+                    self.calm && session.connections == 1 && publish.qos == Qos::AtMostOnce
+                }
                 _ => publish.accepted.is_some(),
             };
             if owed && !publish.will && !came.contains(&(number as u64)) {
-                return Err(format!("message {number} is missing: {publish:?}, subscribed at {qos:?}"));
+                return Err(format!(
+                    "message {number} is missing: {publish:?}, subscribed at {qos:?}"
+                ));
             }
         }
         Ok(())
@@ -147,16 +167,33 @@ impl Book {
     fn check_wills(&self) -> Result<(), String> {
         for (number, fate) in &self.wills {
             let publish = &self.publishes[*number as usize];
-            for (at, session) in self.sessions.iter().enumerate().filter(|(_, s)| s.ended.is_none()) {
+            for (at, session) in self
+                .sessions
+                .iter()
+                .enumerate()
+                .filter(|(_, s)| s.ended.is_none())
+            {
                 let observes = session.subscriptions.iter().any(|s| {
-                    s.filter == "will/#" && s.qos != Qos::AtMostOnce && s.until.is_none() && s.from <= publish.sent
+                    s.filter == "will/#"
+                        && s.qos != Qos::AtMostOnce
+                        && s.until.is_none()
+                        && s.from <= publish.sent
                 });
-                let times = session.received.iter().filter(|d| d.number == *number).count();
+                let times = session
+                    .received
+                    .iter()
+                    .filter(|d| d.number == *number)
+                    .count();
                 if observes && (*fate == Fate::Must && times == 0) {
-                    return Err(format!("session {at}: will {number} of client {} did not come", publish.publisher));
+                    return Err(format!(
+                        "session {at}: will {number} of client {} did not come",
+                        publish.publisher
+                    ));
                 }
                 if *fate == Fate::MustNot && times > 0 {
-                    return Err(format!("session {at}: will {number} came, but its client said good-bye"));
+                    return Err(format!(
+                        "session {at}: will {number} came, but its client said good-bye"
+                    ));
                 }
             }
         }

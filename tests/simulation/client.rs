@@ -6,8 +6,8 @@ use mosquitto::mqtt::decode::decode;
 use mosquitto::mqtt::encode::encode;
 use mosquitto::mqtt::frame::frame;
 use mosquitto::mqtt::{
-    Ack, Connect, Disconnect, Filter, Packet, PacketId, Properties, PropertiesBuilder, Property, Publish, Qos,
-    Subscribe, SubscriptionOptions, Topic, Unsubscribe, Version, Will,
+    Ack, Connect, Disconnect, Filter, Packet, PacketId, Properties, PropertiesBuilder, Property,
+    Publish, Qos, Subscribe, SubscriptionOptions, Topic, Unsubscribe, Version, Will,
 };
 
 use crate::book::{self, Book, Delivery, Fate, Session, Subscription};
@@ -138,12 +138,23 @@ impl Client {
         let publish = &book.publishes[number as usize];
         let packet_id = (publish.qos != Qos::AtMostOnce).then(|| self.packet_id());
         if let Some(id) = packet_id {
-            self.outgoing.push(Outgoing { packet_id: id.get(), number, qos: publish.qos, released: false });
+            self.outgoing.push(Outgoing {
+                packet_id: id.get(),
+                number,
+                qos: publish.qos,
+                released: false,
+            });
         }
         self.publish_bytes(number, packet_id, false, book)
     }
 
-    fn publish_bytes(&self, number: u64, packet_id: Option<PacketId>, dup: bool, book: &Book) -> Vec<u8> {
+    fn publish_bytes(
+        &self,
+        number: u64,
+        packet_id: Option<PacketId>,
+        dup: bool,
+        book: &Book,
+    ) -> Vec<u8> {
         let publish = &book.publishes[number as usize];
         let payload = number.to_string();
         self.bytes(&Packet::Publish(Publish {
@@ -160,10 +171,18 @@ impl Client {
     pub fn subscribe(&mut self, filter: &str, qos: Qos, book: &mut Book, now: u64) -> Vec<u8> {
         self.end_subscription(filter, book, now);
         let packet_id = self.packet_id();
-        self.subscribing.insert(packet_id.get(), (filter.to_owned(), qos));
-        let options = SubscriptionOptions { qos, ..Default::default() };
+        self.subscribing
+            .insert(packet_id.get(), (filter.to_owned(), qos));
+        let options = SubscriptionOptions {
+            qos,
+            ..Default::default()
+        };
         let filters = vec![(Filter::new(filter).unwrap(), options)];
-        self.bytes(&Packet::Subscribe(Subscribe { packet_id, properties: Properties::NONE, filters }))
+        self.bytes(&Packet::Subscribe(Subscribe {
+            packet_id,
+            properties: Properties::NONE,
+            filters,
+        }))
     }
 
     pub fn unsubscribe(&mut self, filter: &str, book: &mut Book, now: u64) -> Vec<u8> {
@@ -171,12 +190,22 @@ impl Client {
         let packet_id = self.packet_id();
         self.unsubscribing.insert(packet_id.get());
         let filters = vec![Filter::new(filter).unwrap()];
-        self.bytes(&Packet::Unsubscribe(Unsubscribe { packet_id, properties: Properties::NONE, filters }))
+        self.bytes(&Packet::Unsubscribe(Unsubscribe {
+            packet_id,
+            properties: Properties::NONE,
+            filters,
+        }))
     }
 
     fn end_subscription(&self, filter: &str, book: &mut Book, now: u64) {
-        let Some(session) = self.session.and_then(|s| book.sessions.get_mut(s)) else { return };
-        for subscription in session.subscriptions.iter_mut().filter(|s| s.filter == filter) {
+        let Some(session) = self.session.and_then(|s| book.sessions.get_mut(s)) else {
+            return;
+        };
+        for subscription in session
+            .subscriptions
+            .iter_mut()
+            .filter(|s| s.filter == filter)
+        {
             subscription.until.get_or_insert(now);
         }
     }
@@ -186,7 +215,10 @@ impl Client {
         if let Some(number) = self.will {
             book.wills.insert(number, Fate::May);
         }
-        self.bytes(&Packet::Disconnect(Disconnect { code: 0, properties: Properties::NONE }))
+        self.bytes(&Packet::Disconnect(Disconnect {
+            code: 0,
+            properties: Properties::NONE,
+        }))
     }
 
     /// The connection is gone, for whatever reason.
@@ -209,7 +241,12 @@ impl Client {
     }
 
     /// Reads what came; returns how many bytes were packets, and what to answer.
-    pub fn read(&mut self, bytes: &[u8], book: &mut Book, now: u64) -> Result<(usize, Vec<u8>), String> {
+    pub fn read(
+        &mut self,
+        bytes: &[u8],
+        book: &mut Book,
+        now: u64,
+    ) -> Result<(usize, Vec<u8>), String> {
         let (mut used, mut answer) = (0, Vec::new());
         while let Some(found) = frame(&bytes[used..], usize::MAX).map_err(|e| e.to_string())? {
             used += found.len;
@@ -219,7 +256,13 @@ impl Client {
         Ok((used, answer))
     }
 
-    fn packet(&mut self, packet: Packet<'_>, book: &mut Book, now: u64, answer: &mut Vec<u8>) -> Result<(), String> {
+    fn packet(
+        &mut self,
+        packet: Packet<'_>,
+        book: &mut Book,
+        now: u64,
+        answer: &mut Vec<u8>,
+    ) -> Result<(), String> {
         if matches!(self.link, Link::Opening(_)) != matches!(packet, Packet::Connack(_)) {
             return Err(format!("{packet:?} while {:?}", self.link));
         }
@@ -234,10 +277,15 @@ impl Client {
             Packet::Puback(ack) => self.finished(&ack, Qos::AtLeastOnce, book, now)?,
             Packet::Pubcomp(ack) => self.finished(&ack, Qos::ExactlyOnce, book, now)?,
             Packet::Pubrec(ack) => {
-                let known = self.outgoing.iter_mut().find(|o| o.packet_id == ack.packet_id.get());
+                let known = self
+                    .outgoing
+                    .iter_mut()
+                    .find(|o| o.packet_id == ack.packet_id.get());
                 let known = known.ok_or("PUBREC for nothing")?;
                 known.released = true;
-                book.publishes[known.number as usize].accepted.get_or_insert(now);
+                book.publishes[known.number as usize]
+                    .accepted
+                    .get_or_insert(now);
                 answer.extend(self.ack(Packet::Pubrel, ack.packet_id));
             }
             Packet::Pubrel(ack) => {
@@ -245,12 +293,20 @@ impl Client {
                 answer.extend(self.ack(Packet::Pubcomp, ack.packet_id));
             }
             Packet::Suback(suback) => {
-                let (filter, qos) = self.subscribing.remove(&suback.packet_id.get()).ok_or("SUBACK for nothing")?;
+                let (filter, qos) = self
+                    .subscribing
+                    .remove(&suback.packet_id.get())
+                    .ok_or("SUBACK for nothing")?;
                 if suback.codes != [qos as u8] {
                     return Err(format!("SUBACK says {:?}", suback.codes));
                 }
                 let session = self.session.ok_or("no session")?;
-                book.sessions[session].subscriptions.push(Subscription { filter, qos, from: now, until: None });
+                book.sessions[session].subscriptions.push(Subscription {
+                    filter,
+                    qos,
+                    from: now,
+                    until: None,
+                });
             }
             Packet::Unsuback(unsuback) => {
                 self.unsubscribing.remove(&unsuback.packet_id.get());
@@ -261,13 +317,23 @@ impl Client {
         Ok(())
     }
 
-    fn ack(&self, packet: impl Fn(Ack<'static>) -> Packet<'static>, packet_id: PacketId) -> Vec<u8> {
-        self.bytes(&packet(Ack { packet_id, code: 0, properties: Properties::NONE }))
+    fn ack(
+        &self,
+        packet: impl Fn(Ack<'static>) -> Packet<'static>,
+        packet_id: PacketId,
+    ) -> Vec<u8> {
+        self.bytes(&packet(Ack {
+            packet_id,
+            code: 0,
+            properties: Properties::NONE,
+        }))
     }
 
     /// CONNACK: the session begins or goes on, and what was not acknowledged is sent again [MQTT-4.4.0-1].
     fn connected(&mut self, present: bool, book: &mut Book, now: u64) -> Result<Vec<u8>, String> {
-        let Link::Opening(pipe) = self.link else { return Err("CONNACK twice".into()) };
+        let Link::Opening(pipe) = self.link else {
+            return Err("CONNACK twice".into());
+        };
         self.link = Link::Up(pipe);
         if let Some(number) = self.will {
             book.wills.insert(number, Fate::May);
@@ -311,8 +377,15 @@ impl Client {
         Ok(again)
     }
 
-    fn received(&mut self, publish: &Publish<'_>, book: &mut Book, now: u64) -> Result<Vec<u8>, String> {
-        let number = std::str::from_utf8(publish.payload).ok().and_then(|s| s.parse::<u64>().ok());
+    fn received(
+        &mut self,
+        publish: &Publish<'_>,
+        book: &mut Book,
+        now: u64,
+    ) -> Result<Vec<u8>, String> {
+        let number = std::str::from_utf8(publish.payload)
+            .ok()
+            .and_then(|s| s.parse::<u64>().ok());
         let number = number.ok_or("a payload that nobody sent")?;
         let session = self.session.ok_or("no session")?;
         let first = match (publish.qos, publish.packet_id) {
@@ -321,7 +394,13 @@ impl Client {
         };
         if first {
             let (qos, dup, retain) = (publish.qos, publish.dup, publish.retain);
-            book.sessions[session].received.push(Delivery { number, qos, dup, retain, at: now });
+            book.sessions[session].received.push(Delivery {
+                number,
+                qos,
+                dup,
+                retain,
+                at: now,
+            });
         }
         Ok(match (publish.qos, publish.packet_id) {
             (Qos::AtLeastOnce, Some(id)) => self.ack(Packet::Puback, id),
@@ -330,24 +409,58 @@ impl Client {
         })
     }
 
-    fn finished(&mut self, ack: &Ack<'_>, qos: Qos, book: &mut Book, now: u64) -> Result<(), String> {
-        let at = self.outgoing.iter().position(|o| o.packet_id == ack.packet_id.get() && o.qos == qos);
-        let done = self.outgoing.remove(at.ok_or(format!("{ack:?} for nothing"))?);
-        book.publishes[done.number as usize].accepted.get_or_insert(now);
+    fn finished(
+        &mut self,
+        ack: &Ack<'_>,
+        qos: Qos,
+        book: &mut Book,
+        now: u64,
+    ) -> Result<(), String> {
+        let at = self
+            .outgoing
+            .iter()
+            .position(|o| o.packet_id == ack.packet_id.get() && o.qos == qos);
+        let done = self
+            .outgoing
+            .remove(at.ok_or(format!("{ack:?} for nothing"))?);
+        book.publishes[done.number as usize]
+            .accepted
+            .get_or_insert(now);
         Ok(())
     }
 
     /// The connection is about to be cut: its will must come.
     pub fn cut(&mut self, book: &mut Book) {
         if let (Link::Up(_), Some(number)) = (self.link, self.will) {
-            let fate = if self.will_delay > 0 { Fate::May } else { Fate::Must };
+            let fate = if self.will_delay > 0 {
+                Fate::May
+            } else {
+                Fate::Must
+            };
             book.wills.insert(number, fate);
         }
     }
 
     /// A new message for the book.
-    pub fn note(book: &mut Book, publisher: usize, topic: String, qos: Qos, retain: bool, sent: u64, will: bool) -> u64 {
-        book.publishes.push(book::Publish { publisher, topic, qos, retain, sent, accepted: None, resent: false, will });
+    pub fn note(
+        book: &mut Book,
+        publisher: usize,
+        topic: String,
+        qos: Qos,
+        retain: bool,
+        sent: u64,
+        will: bool,
+    ) -> u64 {
+        book.publishes.push(book::Publish {
+            publisher,
+            topic,
+            qos,
+            retain,
+            sent,
+            accepted: None,
+            resent: false,
+            will,
+        });
         book.publishes.len() as u64 - 1
     }
 }

@@ -59,7 +59,8 @@ fn finish(world: &mut World) -> Result<(), String> {
     for _ in 0..3 {
         world.settle()?;
         for client in 0..world.clients.len() {
-            if world.clients[client].persistent && world.clients[client].link == client::Link::Down {
+            if world.clients[client].persistent && world.clients[client].link == client::Link::Down
+            {
                 let slot = MemberId::new(1 + world.random.below(world.workers)).unwrap();
                 world.connect(client, slot, None);
             }
@@ -77,7 +78,18 @@ fn act(world: &mut World) {
             let slot = MemberId::new(1 + world.random.below(world.workers)).unwrap();
             let will = world.random.one_in(2).then(|| {
                 let topic = format!("will/{client}");
-                (Client::note(&mut world.book, client, topic, Qos::AtLeastOnce, false, world.step, true), 0)
+                (
+                    Client::note(
+                        &mut world.book,
+                        client,
+                        topic,
+                        Qos::AtLeastOnce,
+                        false,
+                        world.step,
+                        true,
+                    ),
+                    0,
+                )
             });
             world.connect(client, slot, will);
         }
@@ -122,7 +134,12 @@ fn fault(world: &mut World, faults: u64) {
         }
         2 if faults >= 2 => {
             let slot = MemberId::new(1 + world.random.below(world.workers)).unwrap();
-            let at = [DieAt::AfterReading, DieAt::BeforeFlush, DieAt::AfterFlush, DieAt::AfterSockets];
+            let at = [
+                DieAt::AfterReading,
+                DieAt::BeforeFlush,
+                DieAt::AfterFlush,
+                DieAt::AfterSockets,
+            ];
             let at = at[world.random.below(4)];
             if world.is_alive(slot) {
                 world.turn(slot, 4, Some(at));
@@ -156,6 +173,8 @@ fn seeds_keep_the_promises() {
             Ok(Err(trouble)) => trouble,
             Err(_) => "panicked".to_owned(),
         };
-        panic!("seed {seed}: {trouble}\nreplay: SEED={seed} SEEDS=1 cargo test --test simulation seeds");
+        panic!(
+            "seed {seed}: {trouble}\nreplay: SEED={seed} SEEDS=1 cargo test --test simulation seeds"
+        );
     }
 }

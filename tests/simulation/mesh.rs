@@ -50,20 +50,29 @@ impl Net {
         if *incarnation != reader.1 {
             return None;
         }
-        Some(self.cursors.get(&(reader, writer)).copied().unwrap_or(*start))
+        Some(
+            self.cursors
+                .get(&(reader, writer))
+                .copied()
+                .unwrap_or(*start),
+        )
     }
 
     fn slowest(&self, writer: Life, by: MemberMask) -> Option<u64> {
         let outbox = self.outboxes.get(&writer)?;
         let readers = outbox.readers.iter().filter(|(m, _)| by.contains(**m));
-        readers.filter_map(|(m, (i, _))| self.cursor((*m, *i), writer)).min()
+        readers
+            .filter_map(|(m, (i, _))| self.cursor((*m, *i), writer))
+            .min()
     }
 
     /// Moves what fits from the overflow list into the ring.
     fn fill(&mut self, writer: Life) {
         let oldest = self.slowest(writer, MemberMask::ALL);
         let capacity = self.capacity;
-        let Some(outbox) = self.outboxes.get_mut(&writer) else { return };
+        let Some(outbox) = self.outboxes.get_mut(&writer) else {
+            return;
+        };
         let most = oldest.map_or(u64::MAX, |c| c + capacity);
         outbox.written = outbox.written.max(most.min(outbox.records.len() as u64));
     }
@@ -102,13 +111,20 @@ impl Mesh for SimMesh<'_> {
 
     fn live(&self) -> MemberMask {
         let net = self.net.borrow();
-        net.outboxes[&self.me].readers.keys().fold(MemberMask::NONE, |all, m| all.with(*m))
+        net.outboxes[&self.me]
+            .readers
+            .keys()
+            .fold(MemberMask::NONE, |all, m| all.with(*m))
     }
 
     fn append(&mut self, to: MemberMask, kind: u8, parts: &[&[u8]]) -> Serial {
         let mut net = self.net.borrow_mut();
         let outbox = net.outboxes.get_mut(&self.me).unwrap();
-        outbox.records.push(Record { to, kind, bytes: parts.concat() });
+        outbox.records.push(Record {
+            to,
+            kind,
+            bytes: parts.concat(),
+        });
         let serial = Serial(outbox.records.len() as u64);
         net.fill(self.me);
         serial
@@ -131,7 +147,10 @@ impl Mesh for SimMesh<'_> {
 
     fn passed(&self, by: MemberMask) -> Position {
         let head = self.head();
-        self.net.borrow().slowest(self.me, by).map_or(head, Position)
+        self.net
+            .borrow()
+            .slowest(self.me, by)
+            .map_or(head, Position)
     }
 
     fn wake_when_passed(&mut self, _: Position) {}
@@ -143,15 +162,27 @@ impl Mesh for SimMesh<'_> {
     fn published(&self, of: MemberId) -> Option<(Incarnation, Position)> {
         let (incarnation, _) = self.applied.get(&of)?;
         let net = self.net.borrow();
-        net.outboxes.get(&(of, *incarnation)).map(|o| (*incarnation, Position(o.head)))
+        net.outboxes
+            .get(&(of, *incarnation))
+            .map(|o| (*incarnation, Position(o.head)))
     }
 
-    fn everyone_applied(&mut self, of: MemberId, incarnation: Incarnation, position: Position) -> bool {
+    fn everyone_applied(
+        &mut self,
+        of: MemberId,
+        incarnation: Incarnation,
+        position: Position,
+    ) -> bool {
         let net = self.net.borrow();
-        let Some(outbox) = net.outboxes.get(&(of, incarnation)) else { return true };
+        let Some(outbox) = net.outboxes.get(&(of, incarnation)) else {
+            return true;
+        };
         outbox.readers.iter().all(|(m, (i, start))| {
             let at = if *m == self.me.0 {
-                self.applied.get(&of).filter(|(i, _)| *i == incarnation).map_or(*start, |(_, at)| *at)
+                self.applied
+                    .get(&of)
+                    .filter(|(i, _)| *i == incarnation)
+                    .map_or(*start, |(_, at)| *at)
             } else {
                 net.cursor((*m, *i), (of, incarnation)).unwrap_or(u64::MAX)
             };

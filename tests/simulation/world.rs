@@ -118,14 +118,20 @@ impl World {
             random,
             now: Instant(1_000_000_000),
             step: 0,
-            net: Rc::new(RefCell::new(Net { capacity, ..Net::default() })),
+            net: Rc::new(RefCell::new(Net {
+                capacity,
+                ..Net::default()
+            })),
             members: BTreeMap::new(),
             next_incarnation: 0,
             dead: BTreeMap::new(),
             pipes: BTreeMap::new(),
             next_pipe: 0,
             clients: Vec::new(),
-            book: Book { calm: true, ..Book::default() },
+            book: Book {
+                calm: true,
+                ..Book::default()
+            },
             log: Log::new(LogMask::NONE),
             config: Rc::new(config),
             workers,
@@ -152,21 +158,42 @@ impl World {
             Brain::Store(Box::new(Store::new(settings, HASH_KEY)))
         } else {
             let id_seed = u128::from(self.random.next());
-            Brain::Worker(Box::new(Worker::new(self.config.clone(), slot, life.1, HASH_KEY, id_seed)))
+            Brain::Worker(Box::new(Worker::new(
+                self.config.clone(),
+                slot,
+                life.1,
+                HASH_KEY,
+                id_seed,
+            )))
         };
-        self.net.borrow_mut().outboxes.insert(life, Outbox::default());
+        self.net
+            .borrow_mut()
+            .outboxes
+            .insert(life, Outbox::default());
         let mut told = VecDeque::new();
         for other in self.members.values_mut() {
             other.told.push_back(Told::Peer(life));
             told.push_back(Told::Peer(other.life));
         }
         let (joining, draining) = (BTreeSet::new(), BTreeSet::new());
-        self.members.insert(slot, Member { life, brain, told, applied: BTreeMap::new(), joining, draining });
+        self.members.insert(
+            slot,
+            Member {
+                life,
+                brain,
+                told,
+                applied: BTreeMap::new(),
+                joining,
+                draining,
+            },
+        );
     }
 
     /// SIGKILL: what was not published never was; connections break; the others are told.
     pub fn kill(&mut self, slot: MemberId) {
-        let Some(member) = self.members.remove(&slot) else { return };
+        let Some(member) = self.members.remove(&slot) else {
+            return;
+        };
         let life = member.life;
         self.book.calm = false;
         self.net.borrow_mut().cut(life);
@@ -178,7 +205,10 @@ impl World {
             // Wills whose connection the store's death ended have no subscriber left that was promised them.
         }
         for (key, pipe) in &mut self.pipes {
-            if pipe.accepted.is_some_and(|(incarnation, _)| incarnation == life.1) {
+            if pipe
+                .accepted
+                .is_some_and(|(incarnation, _)| incarnation == life.1)
+            {
                 pipe.broker_closed = true;
                 let client = &mut self.clients[pipe.client];
                 if client.link.pipe() == Some(*key) {
@@ -199,7 +229,12 @@ impl World {
 
     /// Dead members that everybody has drained: all are told, and the slot is used again.
     fn bury(&mut self) {
-        let done: Vec<Life> = self.dead.iter().filter(|(_, left)| left.is_empty()).map(|(life, _)| *life).collect();
+        let done: Vec<Life> = self
+            .dead
+            .iter()
+            .filter(|(_, left)| left.is_empty())
+            .map(|(life, _)| *life)
+            .collect();
         for life in done {
             self.dead.remove(&life);
             self.net.borrow_mut().outboxes.remove(&life);
@@ -216,7 +251,9 @@ impl World {
 
     /// A turn of a member's loop; it may die in the middle. `most` bounds what it reads.
     pub fn turn(&mut self, slot: MemberId, most: usize, die: Option<DieAt>) {
-        let Some(mut member) = self.members.remove(&slot) else { return };
+        let Some(mut member) = self.members.remove(&slot) else {
+            return;
+        };
         self.hear(&mut member, most);
         self.read(&mut member, most);
         if die == Some(DieAt::AfterReading) {
@@ -255,7 +292,9 @@ impl World {
     /// Heeds what the supervisor said.
     fn hear(&mut self, member: &mut Member, most: usize) {
         for _ in 0..most.max(1) {
-            let Some(told) = member.told.pop_front() else { return };
+            let Some(told) = member.told.pop_front() else {
+                return;
+            };
             let (net, now) = (self.net.clone(), self.now);
             let log = &mut self.log;
             match told {
@@ -296,8 +335,14 @@ impl World {
         let net = self.net.clone();
         let me = member.life;
         for life in member.joining.clone() {
-            let start = net.borrow().outboxes.get(&life).and_then(|o| o.readers.get(&me.0).copied());
-            if let Some((incarnation, start)) = start.filter(|(incarnation, _)| *incarnation == me.1) {
+            let start = net
+                .borrow()
+                .outboxes
+                .get(&life)
+                .and_then(|o| o.readers.get(&me.0).copied());
+            if let Some((incarnation, start)) =
+                start.filter(|(incarnation, _)| *incarnation == me.1)
+            {
                 let _ = incarnation;
                 member.applied.insert(life.0, (life.1, start));
                 member.joining.remove(&life);
@@ -312,7 +357,9 @@ impl World {
             for _ in 0..most {
                 let record = {
                     let net = net.borrow();
-                    let Some(outbox) = net.outboxes.get(&(writer, incarnation)) else { break };
+                    let Some(outbox) = net.outboxes.get(&(writer, incarnation)) else {
+                        break;
+                    };
                     if at >= outbox.head {
                         break;
                     }
@@ -323,7 +370,9 @@ impl World {
                     let (kind, bytes) = (record.kind, &record.bytes);
                     let now = self.now;
                     member.step(&net, &mut self.log, now, |brain, cx| match brain {
-                        Brain::Worker(worker) => worker.record(writer, incarnation, kind, bytes, cx),
+                        Brain::Worker(worker) => {
+                            worker.record(writer, incarnation, kind, bytes, cx)
+                        }
                         Brain::Store(store) => store.record(writer, incarnation, kind, bytes, cx),
                     });
                 }
@@ -336,7 +385,10 @@ impl World {
     fn finish_draining(&mut self, member: &mut Member) {
         for life in member.draining.clone() {
             let head = self.net.borrow().outboxes.get(&life).map_or(0, |o| o.head);
-            let reads = member.applied.get(&life.0).filter(|(incarnation, _)| *incarnation == life.1);
+            let reads = member
+                .applied
+                .get(&life.0)
+                .filter(|(incarnation, _)| *incarnation == life.1);
             if reads.is_some_and(|(_, at)| *at < head) {
                 continue;
             }
@@ -383,11 +435,16 @@ impl World {
                 member.step(&net, &mut self.log, now, |brain, cx| {
                     if let Brain::Worker(worker) = brain {
                         let peer = "127.0.0.1:9".parse().unwrap();
-                        pipe.accepted = Some((life.1, worker.accept(AcceptedFrom { peer, listener: 0 }, cx)));
+                        pipe.accepted = Some((
+                            life.1,
+                            worker.accept(AcceptedFrom { peer, listener: 0 }, cx),
+                        ));
                     }
                 });
             }
-            let Some((incarnation, conn)) = pipe.accepted else { continue };
+            let Some((incarnation, conn)) = pipe.accepted else {
+                continue;
+            };
             if incarnation != life.1 || pipe.broker_closed || self.random.one_in(4) {
                 continue;
             }
@@ -411,10 +468,14 @@ impl World {
 
     /// Writes outputs, closes what is closed.
     fn sockets_out(&mut self, member: &mut Member) {
-        let Brain::Worker(worker) = &mut member.brain else { return };
+        let Brain::Worker(worker) = &mut member.brain else {
+            return;
+        };
         let mut bytes = BTreeMap::new();
         while let Some(conn) = worker.pop_dirty() {
-            let Some(output) = worker.output(conn) else { continue };
+            let Some(output) = worker.output(conn) else {
+                continue;
+            };
             bytes.insert(conn.token(), (drain(output), false));
         }
         while let Some((conn, mut output)) = worker.pop_closed() {
@@ -424,7 +485,9 @@ impl World {
             entry.1 = true;
         }
         for pipe in self.pipes.values_mut() {
-            let Some((incarnation, conn)) = pipe.accepted.filter(|_| !pipe.client_closed) else { continue };
+            let Some((incarnation, conn)) = pipe.accepted.filter(|_| !pipe.client_closed) else {
+                continue;
+            };
             if incarnation != member.life.1 {
                 continue;
             }
@@ -456,14 +519,20 @@ impl World {
 
     /// A client sends bytes, if it has a connection.
     pub fn send(&mut self, client: usize, bytes: &[u8]) {
-        if let Some(pipe) = self.clients[client].link.pipe().and_then(|key| self.pipes.get_mut(&key)) {
+        if let Some(pipe) = self.clients[client]
+            .link
+            .pipe()
+            .and_then(|key| self.pipes.get_mut(&key))
+        {
             pipe.to_broker.extend(bytes);
         }
     }
 
     /// A client closes its connection; what it sent still arrives.
     pub fn close(&mut self, client: usize, on_purpose: bool) {
-        let Some(key) = self.clients[client].link.pipe() else { return };
+        let Some(key) = self.clients[client].link.pipe() else {
+            return;
+        };
         if !on_purpose {
             self.book.calm = false;
             self.clients[client].cut(&mut self.book);
@@ -488,9 +557,13 @@ impl World {
 
     /// A client reads what has come, and sees whether its connection is closed.
     pub fn client_reads(&mut self, client: usize) -> Result<(), String> {
-        let Some(key) = self.clients[client].link.pipe() else { return Ok(()) };
+        let Some(key) = self.clients[client].link.pipe() else {
+            return Ok(());
+        };
         let step = self.step;
-        let Some(pipe) = self.pipes.get_mut(&key) else { return Ok(()) };
+        let Some(pipe) = self.pipes.get_mut(&key) else {
+            return Ok(());
+        };
         let bytes = std::mem::take(&mut pipe.to_client);
         let (used, answer) = self.clients[client]
             .read(&bytes, &mut self.book, step)
@@ -529,16 +602,39 @@ impl World {
 
     fn fingerprint(&self) -> String {
         let net = self.net.borrow();
-        let outboxes: Vec<_> = net.outboxes.iter().map(|(l, o)| (*l, o.head, o.records.len())).collect();
-        let pipes: Vec<_> = self.pipes.values().map(|p| (p.client, p.to_broker.len(), p.to_client.len())).collect();
-        let links: Vec<_> = self.clients.iter().map(|c| (c.link, c.unacknowledged())).collect();
-        let told: Vec<_> = self.members.values().map(|m| (m.told.len(), m.joining.len())).collect();
-        format!("{outboxes:?} {:?} {pipes:?} {links:?} {told:?} {:?}", net.cursors, self.dead)
+        let outboxes: Vec<_> = net
+            .outboxes
+            .iter()
+            .map(|(l, o)| (*l, o.head, o.records.len()))
+            .collect();
+        let pipes: Vec<_> = self
+            .pipes
+            .values()
+            .map(|p| (p.client, p.to_broker.len(), p.to_client.len()))
+            .collect();
+        let links: Vec<_> = self
+            .clients
+            .iter()
+            .map(|c| (c.link, c.unacknowledged()))
+            .collect();
+        let told: Vec<_> = self
+            .members
+            .values()
+            .map(|m| (m.told.len(), m.joining.len()))
+            .collect();
+        format!(
+            "{outboxes:?} {:?} {pipes:?} {links:?} {told:?} {:?}",
+            net.cursors, self.dead
+        )
     }
 
     /// The newest packet bytes of a client's connection that the broker has not read.
     pub fn unread(&self, client: usize) -> usize {
-        self.clients[client].link.pipe().and_then(|key| self.pipes.get(&key)).map_or(0, |p| p.to_broker.len())
+        self.clients[client]
+            .link
+            .pipe()
+            .and_then(|key| self.pipes.get(&key))
+            .map_or(0, |p| p.to_broker.len())
     }
 
     /// Adds a client.
@@ -550,7 +646,15 @@ impl World {
 
     /// A client publishes; the number of the message.
     pub fn publish(&mut self, client: usize, topic: &str, qos: Qos, retain: bool) -> u64 {
-        let number = Client::note(&mut self.book, client, topic.to_owned(), qos, retain, self.step, false);
+        let number = Client::note(
+            &mut self.book,
+            client,
+            topic.to_owned(),
+            qos,
+            retain,
+            self.step,
+            false,
+        );
         let bytes = self.clients[client].publish(number, &self.book);
         self.send(client, &bytes);
         number
@@ -579,8 +683,19 @@ impl Member {
         now: Instant,
         act: impl FnOnce(&mut Brain, &mut Cx<'_, SimMesh<'_>>),
     ) {
-        let mut mesh = SimMesh { net, me: self.life, applied: &self.applied };
-        act(&mut self.brain, &mut Cx { mesh: &mut mesh, log, now });
+        let mut mesh = SimMesh {
+            net,
+            me: self.life,
+            applied: &self.applied,
+        };
+        act(
+            &mut self.brain,
+            &mut Cx {
+                mesh: &mut mesh,
+                log,
+                now,
+            },
+        );
     }
 }
 
