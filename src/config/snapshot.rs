@@ -138,7 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::base::limits::{RING_BYTES_MAX, RING_BYTES_MIN};
+    use crate::base::limits::{RING_BYTES_MAX, RING_SIZE_BYTES_MIN};
     use crate::base::log::LogMask;
     use crate::config::{Listener, LogDest, SocketDomain, Versions, Workers};
 
@@ -221,7 +221,7 @@ mod tests {
             listeners in prop::collection::vec(listener(), 1..5),
             local_only in any::<bool>(),
             workers in prop_oneof![Just(Workers::Auto), (1..=56u8).prop_map(Workers::Count)],
-            ring_bytes in prop::option::of(RING_BYTES_MIN..=RING_BYTES_MAX),
+            ring_bytes in prop::option::of(RING_SIZE_BYTES_MIN..=RING_BYTES_MAX),
             user in prop::option::of(text()),
             pid_file in prop::option::of(text()),
             log_mask in log_mask(),

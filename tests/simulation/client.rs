@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mosquitto::mqtt::decode::decode;
 use mosquitto::mqtt::encode::encode;
 use mosquitto::mqtt::frame::frame;
+use mosquitto::mqtt::property::PropertyId;
 use mosquitto::mqtt::{
     Ack, Connect, Disconnect, Filter, Packet, PacketId, Properties, PropertiesBuilder, Property,
     Publish, Qos, Subscribe, SubscriptionOptions, Topic, Unsubscribe, Version, Will,
@@ -22,8 +23,11 @@ pub struct Client {
     pub session: Option<usize>,
     next_packet_id: u16,
     outgoing: Vec<Outgoing>,
+    /// As the broker's CONNACK said.
+    receive_maximum: usize,
     received: BTreeSet<u16>,
-    subscribing: BTreeMap<u16, (String, Qos)>,
+    /// Unanswered SUBSCRIBEs, and whether they still stand: a later packet about the same filter ends them.
+    subscribing: BTreeMap<u16, (String, Qos, bool)>,
     pub unsubscribing: BTreeSet<u16>,
     /// The will of this connection, by its number in the book.
     will: Option<u64>,
@@ -66,6 +70,7 @@ impl Client {
             session: None,
             next_packet_id: 0,
             outgoing: Vec::new(),
+            receive_maximum: 0,
             received: BTreeSet::new(),
             subscribing: BTreeMap::new(),
             unsubscribing: BTreeSet::new(),
@@ -134,6 +139,16 @@ impl Client {
         self.outgoing.len()
     }
 
+    /// Whether one more QoS 1 or 2 message may be under way.
+    pub fn has_room(&self) -> bool {
+        self.outgoing.len()
+            < if self.version == Version::V5 {
+                self.receive_maximum
+            } else {
+                15
+            }
+    }
+
     pub fn publish(&mut self, number: u64, book: &Book) -> Vec<u8> {
         let publish = &book.publishes[number as usize];
         let packet_id = (publish.qos != Qos::AtMostOnce).then(|| self.packet_id());
@@ -172,7 +187,7 @@ impl Client {
         self.end_subscription(filter, book, now);
         let packet_id = self.packet_id();
         self.subscribing
-            .insert(packet_id.get(), (filter.to_owned(), qos));
+            .insert(packet_id.get(), (filter.to_owned(), qos, true));
         let options = SubscriptionOptions {
             qos,
             ..Default::default()
@@ -197,7 +212,14 @@ impl Client {
         }))
     }
 
-    fn end_subscription(&self, filter: &str, book: &mut Book, now: u64) {
+    fn end_subscription(&mut self, filter: &str, book: &mut Book, now: u64) {
+        for (_, _, stands) in self
+            .subscribing
+            .values_mut()
+            .filter(|(f, _, _)| f == filter)
+        {
+            *stands = false;
+        }
         let Some(session) = self.session.and_then(|s| book.sessions.get_mut(s)) else {
             return;
         };
@@ -223,6 +245,9 @@ impl Client {
 
     /// The connection is gone, for whatever reason.
     pub fn lost(&mut self, book: &mut Book, now: u64) {
+        if std::env::var_os("TRACE").is_some() {
+            println!("{now}: client {} lost {:?}", self.index, self.link);
+        }
         self.link = Link::Down;
         self.subscribing.clear();
         self.unsubscribing.clear();
@@ -266,10 +291,18 @@ impl Client {
         if matches!(self.link, Link::Opening(_)) != matches!(packet, Packet::Connack(_)) {
             return Err(format!("{packet:?} while {:?}", self.link));
         }
+        if std::env::var_os("TRACE").is_some() {
+            println!("{now}: client {} got {packet:?}", self.index);
+        }
         match packet {
             Packet::Connack(connack) => {
                 if connack.code != 0 {
                     return Err(format!("refused: {connack:?}"));
+                }
+                if let Some(Property::ReceiveMaximum(n)) =
+                    connack.properties.find(PropertyId::ReceiveMaximum)
+                {
+                    self.receive_maximum = usize::from(n);
                 }
                 answer.extend(self.connected(connack.session_present, book, now)?);
             }
@@ -293,19 +326,18 @@ impl Client {
                 answer.extend(self.ack(Packet::Pubcomp, ack.packet_id));
             }
             Packet::Suback(suback) => {
-                let (filter, qos) = self
-                    .subscribing
-                    .remove(&suback.packet_id.get())
-                    .ok_or("SUBACK for nothing")?;
+                let asked = self.subscribing.remove(&suback.packet_id.get());
+                let (filter, qos, stands) = asked.ok_or("SUBACK for nothing")?;
                 if suback.codes != [qos as u8] {
                     return Err(format!("SUBACK says {:?}", suback.codes));
                 }
                 let session = self.session.ok_or("no session")?;
+                let until = (!stands).then_some(now);
                 book.sessions[session].subscriptions.push(Subscription {
                     filter,
                     qos,
                     from: now,
-                    until: None,
+                    until,
                 });
             }
             Packet::Unsuback(unsuback) => {
@@ -335,6 +367,11 @@ impl Client {
             return Err("CONNACK twice".into());
         };
         self.link = Link::Up(pipe);
+        // 3.1 has no such flag: the client can only believe that its session is still there.
+        let known = self
+            .session
+            .is_some_and(|s| book.sessions[s].ended.is_none());
+        let present = present || (self.version == Version::V31 && self.persistent && known);
         if let Some(number) = self.will {
             book.wills.insert(number, Fate::May);
             book.publishes[number as usize].sent = now;
@@ -346,15 +383,7 @@ impl Client {
                 }
             }
             self.forget(book, now);
-            book.sessions.push(Session {
-                client: self.index,
-                persistent: self.persistent,
-                subscriptions: Vec::new(),
-                received: Vec::new(),
-                ended: None,
-                connections: 1,
-            });
-            self.session = Some(book.sessions.len() - 1);
+            self.begin_session(book);
             return Ok(Vec::new());
         }
         if !self.persistent {
@@ -362,7 +391,8 @@ impl Client {
         }
         match self.session {
             Some(session) => book.sessions[session].connections += 1,
-            None => return Err("a session is present that never was".into()),
+            // Its first CONNACK was lost.
+            None => self.begin_session(book),
         }
         let mut again = Vec::new();
         for outgoing in &self.outgoing {
@@ -375,6 +405,17 @@ impl Client {
             }
         }
         Ok(again)
+    }
+
+    fn begin_session(&mut self, book: &mut Book) {
+        book.sessions.push(Session {
+            client: self.index,
+            subscriptions: Vec::new(),
+            received: Vec::new(),
+            ended: None,
+            connections: 1,
+        });
+        self.session = Some(book.sessions.len() - 1);
     }
 
     fn received(
@@ -399,7 +440,6 @@ impl Client {
                 qos,
                 dup,
                 retain,
-                at: now,
             });
         }
         Ok(match (publish.qos, publish.packet_id) {

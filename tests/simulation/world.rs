@@ -195,6 +195,9 @@ impl World {
             return;
         };
         let life = member.life;
+        if std::env::var_os("TRACE").is_some() {
+            println!("{}: {life:?} is killed", self.step);
+        }
         self.book.calm = false;
         self.net.borrow_mut().cut(life);
         if slot == MemberId::STORE {
@@ -261,6 +264,7 @@ impl World {
             return self.kill(slot);
         }
         self.sockets_in(&mut member, most);
+        self.look_again(&mut member);
         let now = self.now;
         let mut log = std::mem::replace(&mut self.log, Log::new(LogMask::NONE));
         member.step(&self.net, &mut log, now, |brain, cx| match brain {
@@ -368,6 +372,29 @@ impl World {
                 at += 1;
                 if record.to.contains(me.0) {
                     let (kind, bytes) = (record.kind, &record.bytes);
+                    if std::env::var_os("TRACE").is_some() {
+                        if kind == 1 {
+                            println!(
+                                "{}: {} reads {:?} {:?}",
+                                self.step,
+                                me.0,
+                                mosquitto::ipc::mesh::Message::decode(bytes).map(|m| (
+                                    m.topic.to_owned(),
+                                    m.qos,
+                                    m.publisher,
+                                    String::from_utf8_lossy(m.payload).into_owned()
+                                )),
+                                record.to
+                            );
+                        }
+                        println!(
+                            "{}: {} reads {:?}/{:?}",
+                            self.step,
+                            me.0,
+                            mosquitto::ipc::mesh::ToStore::decode(kind, bytes).ok(),
+                            mosquitto::ipc::mesh::ToWorker::decode(kind, bytes).ok()
+                        );
+                    }
                     let now = self.now;
                     member.step(&net, &mut self.log, now, |brain, cx| match brain {
                         Brain::Worker(worker) => {
@@ -445,7 +472,8 @@ impl World {
             let Some((incarnation, conn)) = pipe.accepted else {
                 continue;
             };
-            if incarnation != life.1 || pipe.broker_closed || self.random.one_in(4) {
+            if incarnation != life.1 || pipe.broker_closed || (most < 100 && self.random.one_in(4))
+            {
                 continue;
             }
             let bytes = 1 + self.random.below(if most > 100 { 10_000 } else { 200 });
@@ -461,6 +489,34 @@ impl World {
                 } else if pipe.client_closed {
                     pipe.broker_closed = true;
                     worker.hang_up(conn, HangUp::Eof, cx);
+                }
+            });
+        }
+    }
+
+    /// Connections that are silent for too long, or taken over: what has arrived is read first.
+    fn look_again(&mut self, member: &mut Member) {
+        loop {
+            let Brain::Worker(worker) = &mut member.brain else {
+                return;
+            };
+            let Some(conn) = worker.pop_silent() else {
+                return;
+            };
+            let accepted = Some((member.life.1, conn));
+            let Some(pipe) = self.pipes.values_mut().find(|p| p.accepted == accepted) else {
+                continue;
+            };
+            let n = self.random.below(200).max(1).min(pipe.to_broker.len());
+            let chunk: Vec<u8> = pipe.to_broker.drain(..n).collect();
+            let closed = pipe.client_closed;
+            pipe.broker_closed |= chunk.is_empty() && closed;
+            member.step(&self.net, &mut self.log, self.now, |brain, cx| {
+                let Brain::Worker(worker) = brain else { return };
+                match (chunk.is_empty(), closed) {
+                    (false, _) => worker.input(conn, &chunk, cx),
+                    (true, true) => worker.hang_up(conn, HangUp::Eof, cx),
+                    (true, false) => worker.silent(conn, cx),
                 }
             });
         }
@@ -500,6 +556,9 @@ impl World {
 
     /// A client opens a connection to a worker's listening socket.
     pub fn connect(&mut self, client: usize, slot: MemberId, will: Option<(u64, u32)>) {
+        if std::env::var_os("TRACE").is_some() {
+            println!("{}: client {client} connects to {slot}", self.step);
+        }
         self.next_pipe += 1;
         let key = self.next_pipe;
         let bytes = self.clients[client].connect(key, will);
@@ -700,9 +759,7 @@ impl Member {
 }
 
 fn drain(output: &mut mosquitto::net::output::Output) -> Vec<u8> {
-    let mut slices = Vec::new();
-    output.slices(&mut slices, usize::MAX);
-    let bytes: Vec<u8> = slices.iter().flat_map(|s| s.iter().copied()).collect();
+    let bytes: Vec<u8> = output.waiting().flatten().copied().collect();
     output.consume(bytes.len());
     bytes
 }

@@ -2,7 +2,8 @@
 
 use super::{Built, Put, Row, Show, State, global, global_limit};
 use crate::base::limits::{
-    AUTO_ID_PREFIX_BYTES_MAX, REMAINING_LENGTH_MAX, RING_BYTES_MAX, RING_BYTES_MIN, WORKERS_MAX,
+    AUTO_ID_PREFIX_BYTES_MAX, REMAINING_LENGTH_MAX, RING_BYTES_MAX, RING_SIZE_BYTES_MIN,
+    WORKERS_MAX,
 };
 use crate::config::Workers;
 use crate::config::fault::Problem;
@@ -332,7 +333,7 @@ fn ring_size(draft: &mut Draft, words: &mut Words<'_>) -> Result<(), Problem> {
     let word = word_of("ring_size", words)?;
     let bytes = int_of(word)
         .and_then(|n| u32::try_from(n).ok())
-        .filter(|n| (RING_BYTES_MIN..=RING_BYTES_MAX).contains(n));
+        .filter(|n| (RING_SIZE_BYTES_MIN..=RING_BYTES_MAX).contains(n));
     draft.config.ring_bytes = match (word, bytes) {
         ("auto", _) => None,
         (_, Some(bytes)) => Some(bytes),
@@ -340,7 +341,7 @@ fn ring_size(draft: &mut Draft, words: &mut Words<'_>) -> Result<(), Problem> {
             return Err(Problem::Invalid {
                 option: "ring_size".to_owned(),
                 value: word.to_owned(),
-                allowed: format!("auto, {RING_BYTES_MIN} to {RING_BYTES_MAX}"),
+                allowed: format!("auto, {RING_SIZE_BYTES_MIN} to {RING_BYTES_MAX}"),
             });
         }
     };

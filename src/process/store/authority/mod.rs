@@ -124,6 +124,15 @@ impl Store {
         }
     }
 
+    /// Follows other settings from now on. Whether QoS 0 messages are queued is decided at the start: what was
+    /// announced to the workers stands on it.
+    pub fn set_settings(&mut self, settings: StoreSettings) {
+        self.settings = StoreSettings {
+            queue_qos0_messages: self.settings.queue_qos0_messages,
+            ..settings
+        };
+    }
+
     /// One record from `from`'s outbox, as it was copied out of the ring.
     pub fn record<M: Mesh>(
         &mut self,

@@ -153,9 +153,6 @@ impl Worker {
         if conn.client.will.is_some() {
             self.last = ToStore::Armed { claim }.append(cx.mesh, &mut self.scratch);
         }
-        if !conn.partial.is_empty() {
-            self.resume.push_back(id);
-        }
         if conn.client.keep_alive > 0 {
             let at = cx
                 .now
@@ -164,6 +161,8 @@ impl Worker {
         }
         self.log_connected(id, cx);
         self.send_connack(id, session_present, cx);
+        // At once, before the socket is read again: what came before its end counts.
+        self.consume_partial(id, cx);
     }
 
     fn log_connected<M: Mesh>(&self, id: ConnId, cx: &mut Cx<'_, M>) {

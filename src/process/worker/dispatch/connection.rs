@@ -73,6 +73,8 @@ pub struct Connection {
     pub dirty: bool,
     /// Packets for it that wait until a record is covered.
     pub held: u32,
+    /// The store wants it closed for this reason, once what it sent has been read; and how often it was looked at.
+    pub evicting: Option<(u8, u16)>,
     /// When bytes last came.
     pub heard: Instant,
     /// The fan-out that reached it last, and its place among the targets.
@@ -145,6 +147,7 @@ impl Connection {
             output: Output::default(),
             dirty: false,
             held: 0,
+            evicting: None,
             heard: now,
             reached: (0, 0),
             dropping: false,

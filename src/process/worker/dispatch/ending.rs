@@ -4,6 +4,7 @@ use super::connection::{Connection, Stage, Will};
 use super::{ConnId, Worker};
 use crate::base::clock::Instant;
 use crate::base::ids::{ClientNumber, MemberId};
+use crate::base::limits::EVICTION_READS_MAX;
 use crate::base::log::LogType;
 use crate::ipc::mesh::{Class, Message, Release, ToStore, WillFate};
 use crate::mqtt::{
@@ -286,11 +287,41 @@ impl Worker {
         self.silent.pop_front()
     }
 
+    /// The client has come back on another connection. What it sent on this one before is still its word: the loop
+    /// reads what has arrived, then it is closed.
+    pub(super) fn evict(&mut self, id: ConnId, reason: u8) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.evicting = Some((reason, 0));
+            self.silent.push_back(id);
+        }
+    }
+
+    /// After input of a connection that is to be closed: look again, a bounded number of times.
+    pub(super) fn evict_again<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
+        let Some((reason, looks)) = self
+            .conns
+            .get_mut(id)
+            .and_then(|conn| conn.evicting.as_mut())
+        else {
+            return;
+        };
+        *looks += 1;
+        if *looks <= EVICTION_READS_MAX {
+            self.silent.push_back(id);
+        } else {
+            let ending = Ending::Evicted(*reason);
+            self.close(id, ending, cx);
+        }
+    }
+
     /// Nothing came from this connection, not even now.
     pub fn silent<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
         let Some(conn) = self.conns.get(id) else {
             return;
         };
+        if let Some((reason, _)) = conn.evicting {
+            return self.close(id, Ending::Evicted(reason), cx);
+        }
         match silence_ends(conn) {
             None => {}
             Some(at) if at > cx.now => self.timers.set(at, id),

@@ -62,9 +62,10 @@ impl Worker {
             } => {
                 self.on_grant(claim, client, (session_present, stored), &received, cx);
             }
-            ToWorker::Refuse { claim, reason } | ToWorker::Evict { claim, reason } => {
+            ToWorker::Refuse { claim, reason } => {
                 self.close(ConnId::of(claim), Ending::Evicted(reason), cx);
             }
+            ToWorker::Evict { claim, reason } => self.evict(ConnId::of(claim), reason),
             ToWorker::Subscribed { request, .. } => self.on_subscribed(request, cx),
             ToWorker::Unsubscribed {
                 request, existed, ..
@@ -122,12 +123,10 @@ impl Worker {
             self.publish_will(&will, ClientNumber(0), None, cx);
         }
         // Those that sent their CONNECT while there was no store.
-        self.resume.extend(
-            self.conns
-                .iter()
-                .filter(|(_, c)| !c.partial.is_empty())
-                .map(|(id, _)| id),
-        );
+        let ids: Vec<ConnId> = self.conns.keys().collect();
+        for id in ids {
+            self.consume_partial(id, cx);
+        }
     }
 
     /// `member` is dead; its outbox is still to be drained.

@@ -31,8 +31,8 @@ use timers::Wheel;
 use crate::base::clock::Instant;
 use crate::base::ids::{Incarnation, MemberId, MemberMask, Serial};
 use crate::base::limits::{
-    CLAIMING_INPUT_BYTES_MAX, CONNECT_WITHIN_SECS, CONTROL_PACKET_BYTES_MAX, OUTPUT_BYTES_MAX,
-    REQUESTS_WAITING_MAX, SMALL_PACKET_BYTES_MAX,
+    CONNECT_WITHIN_SECS, CONTROL_PACKET_BYTES_MAX, OUTPUT_BYTES_MAX, REQUESTS_WAITING_MAX,
+    SMALL_PACKET_BYTES_MAX,
 };
 use crate::base::log::LogType;
 use crate::config::{Config, Listener};
@@ -84,8 +84,6 @@ pub struct Worker {
     dirty: VecDeque<ConnId>,
     closed: VecDeque<(ConnId, Output)>,
     silent: VecDeque<ConnId>,
-    /// Connections whose input waits in `partial` for no packet of their own.
-    resume: VecDeque<ConnId>,
     scratch: Vec<u8>,
     /// The seed of assigned client ids, and how many halves were drawn from it.
     id_state: (u128, u64),
@@ -137,7 +135,6 @@ impl Worker {
             dirty: VecDeque::new(),
             closed: VecDeque::new(),
             silent: VecDeque::new(),
-            resume: VecDeque::new(),
             scratch: Vec::new(),
             id_state: (id_seed, 0),
             quiescing: None,
@@ -169,10 +166,10 @@ impl Worker {
             && self.conns.get(id).is_some_and(|conn| {
                 conn.output.len() < OUTPUT_BYTES_MAX
                     && match conn.stage {
-                        Stage::Claiming => conn.partial.len() < CLAIMING_INPUT_BYTES_MAX,
-                        Stage::AwaitConnect => {
-                            self.store_up || conn.partial.len() < CLAIMING_INPUT_BYTES_MAX
-                        }
+                        // Clients need not wait for CONNACK [MQTT-3.1.4-5], nor with closing; what they said before
+                        // counts. So the end of the connection is not to be found before that can be acted on.
+                        Stage::Claiming => false,
+                        Stage::AwaitConnect => self.store_up,
                         Stage::Connected => true,
                     }
             })
@@ -180,6 +177,11 @@ impl Worker {
 
     /// Bytes came from a client. All of them are taken.
     pub fn input<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) {
+        self.take_input(id, bytes, cx);
+        self.evict_again(id, cx);
+    }
+
+    fn take_input<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
@@ -342,11 +344,6 @@ impl Worker {
         self.send_index(cx);
         self.take_early_slices(cx);
         self.pass_subacks(cx);
-        for _ in 0..self.resume.len() {
-            if let Some(id) = self.resume.pop_front() {
-                self.consume_partial(id, cx);
-            }
-        }
     }
 
     /// After the flush: packets whose records are covered go into the outputs.
@@ -367,9 +364,7 @@ impl Worker {
 
     /// Whether something is to be done at once, without waiting for an event.
     fn is_due<M: Mesh>(&self, cx: &Cx<'_, M>) -> bool {
-        !self.resume.is_empty()
-            || (!self.index_jobs.is_empty() && cx.mesh.overflow_bytes() == 0)
-            || self.barrier_passed(cx)
+        (!self.index_jobs.is_empty() && cx.mesh.overflow_bytes() == 0) || self.barrier_passed(cx)
     }
 
     /// When `tick` should come at the latest; `None` is whenever something else happens.

@@ -1,0 +1,6 @@
+//! The broker as processes: started from its binary, looked at from outside, killed.
+
+mod client;
+mod connections;
+mod harness;
+mod supervision;
