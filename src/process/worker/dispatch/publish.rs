@@ -24,6 +24,14 @@ impl Worker {
         if publish.properties.is_empty() {
             return self.on_plain_publish(id, publish, cx);
         }
+        // Only a server may say which subscription matched [MQTT-3.3.4-6].
+        if publish
+            .properties
+            .find(PropertyId::SubscriptionIdentifier)
+            .is_some()
+        {
+            return self.close(id, Ending::Protocol(Reason::ProtocolError), cx);
+        }
         let Some(Property::TopicAlias(alias)) = publish.properties.find(PropertyId::TopicAlias)
         else {
             return self.on_plain_publish(id, publish, cx);
