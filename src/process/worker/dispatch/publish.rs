@@ -220,13 +220,20 @@ impl Worker {
         };
         if known {
             self.send_waiting(id, cx);
-        } else {
-            // The original tolerates it; so do we, and say so.
+        } else if !std::mem::replace(&mut conn.client.warned, true) {
+            // The original tolerates it, and warns; once a connection is enough.
+            let (name, id) = (
+                if what == AckKind::Puback {
+                    "PUBACK"
+                } else {
+                    "PUBCOMP"
+                },
+                &conn.client.id,
+            );
             cx.log.line(
                 LogType::Warning,
                 format_args!(
-                    "Warning: Received {what:?} from {} for an unknown packet identifier.",
-                    conn.client.id
+                    "Warning: Received {name} from {id} for an unknown packet identifier."
                 ),
             );
         }
