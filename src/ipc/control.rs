@@ -117,8 +117,8 @@ pub enum ToSupervisor {
         member: MemberId,
         incarnation: Incarnation,
     },
-    /// `member` holds my full ring for too long, or its cursor is impossible. Said again while that lasts: right
-    /// after the whole machine has stood still, nobody is believed.
+    /// `member` holds my full ring for too long (times in which the whole machine stood still not counted), or its
+    /// cursor or outbox is impossible.
     Stuck {
         member: MemberId,
         incarnation: Incarnation,
@@ -708,7 +708,7 @@ mod tests {
         let (near, far) = seqpacket::pair().unwrap();
         let mut supervisor: Channel<Rc<OwnedFd>> = Channel::new(near);
         let mut child: Channel = Channel::new(far);
-        let shared = Rc::new(crate::sys::eventfd::create().unwrap());
+        let shared = Rc::new(OwnedFd::from(std::io::pipe().unwrap().0));
         let mut told = 0u16;
         while !supervisor.has_queued() || told < 500 {
             let socket = shared.clone();
