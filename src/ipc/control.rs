@@ -275,20 +275,6 @@ impl<F> ToChild<F> {
                     doorbell: fd()?,
                 }
             }
-            tag::PEER_GONE => {
-                let (member, incarnation) = take_member(&mut reader)?;
-                Self::PeerGone {
-                    member,
-                    incarnation,
-                }
-            }
-            tag::PEER_REMOVED => {
-                let (member, incarnation) = take_member(&mut reader)?;
-                Self::PeerRemoved {
-                    member,
-                    incarnation,
-                }
-            }
             tag::LISTENER => {
                 let listener = reader.u16()?;
                 let lent_by = match reader.u8()? {
@@ -301,19 +287,40 @@ impl<F> ToChild<F> {
                     socket: fd()?,
                 }
             }
-            tag::TAKE_BACK => Self::TakeBack {
-                from: member_in(reader.u8()?)?,
-            },
             tag::CONFIG => Self::Config { config: fd()? },
-            tag::WELCOME => Self::Welcome,
-            tag::QUIESCE => Self::Quiesce,
-            tag::STOP => Self::Stop,
-            _ => return Err(UNKNOWN),
+            small => Self::decode_small(small, &mut reader)?,
         };
         if !reader.is_empty() || fds.next().is_some() {
             return Err(LEFT_OVER);
         }
         Ok(message)
+    }
+
+    /// The messages that have no descriptor beside them.
+    fn decode_small(tag: u8, reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(match tag {
+            tag::PEER_GONE => {
+                let (member, incarnation) = take_member(reader)?;
+                Self::PeerGone {
+                    member,
+                    incarnation,
+                }
+            }
+            tag::PEER_REMOVED => {
+                let (member, incarnation) = take_member(reader)?;
+                Self::PeerRemoved {
+                    member,
+                    incarnation,
+                }
+            }
+            tag::TAKE_BACK => Self::TakeBack {
+                from: member_in(reader.u8()?)?,
+            },
+            tag::WELCOME => Self::Welcome,
+            tag::QUIESCE => Self::Quiesce,
+            tag::STOP => Self::Stop,
+            _ => return Err(UNKNOWN),
+        })
     }
 }
 

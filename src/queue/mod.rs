@@ -82,7 +82,6 @@ pub struct Queue<M, G> {
     /// Messages that may be unacknowledged on this connection; `None` while there is none.
     window: Option<usize>,
     messages_waiting: usize,
-    qos0_waiting: usize,
     gaps: usize,
     bytes_waiting: u64,
     /// No message that waits expires before this.
@@ -113,7 +112,6 @@ impl<M, G> Default for Queue<M, G> {
             next_sequence: 0,
             window: None,
             messages_waiting: 0,
-            qos0_waiting: 0,
             gaps: 0,
             bytes_waiting: 0,
             earliest_expiry: None,
@@ -143,10 +141,10 @@ impl<M: Clone, G> Queue<M, G> {
         self.window.is_some()
     }
 
-    /// Whether a message of QoS 0 may be sent at once without overtaking one: order is owed per topic and QoS, so
-    /// messages of QoS 1 and 2 that wait for the window do not count.
+    /// Whether a message of QoS 0 may be sent at once without overtaking one that waits. (A client may have changed
+    /// its subscription from QoS 1 to QoS 0 since that one came.)
     pub fn is_clear_for_qos0(&self) -> bool {
-        self.is_attached() && self.qos0_waiting == 0 && self.gaps == 0
+        self.is_attached() && self.waiting.is_empty() && self.on_wire == self.inflight.len()
     }
 
     /// Messages that wait and are in flight.
@@ -169,7 +167,6 @@ impl<M: Clone, G> Queue<M, G> {
             }
         }
         self.messages_waiting += 1;
-        self.qos0_waiting += usize::from(entry.qos == Qos::AtMostOnce);
         self.bytes_waiting += entry.bytes as u64;
         self.earliest_expiry = match (self.earliest_expiry, entry.expires_at) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -199,12 +196,7 @@ impl<M: Clone, G> Queue<M, G> {
         for item in waiting {
             if let Item::Message(entry) = &item {
                 if entry.expires_at.is_some_and(|at| at <= now) {
-                    Self::uncount(
-                        entry,
-                        &mut self.messages_waiting,
-                        &mut self.qos0_waiting,
-                        &mut self.bytes_waiting,
-                    );
+                    Self::uncount(entry, &mut self.messages_waiting, &mut self.bytes_waiting);
                     continue;
                 }
                 self.earliest_expiry = match (self.earliest_expiry, entry.expires_at) {
@@ -216,9 +208,8 @@ impl<M: Clone, G> Queue<M, G> {
         }
     }
 
-    fn uncount(entry: &Entry<M>, messages: &mut usize, qos0: &mut usize, bytes: &mut u64) {
+    fn uncount(entry: &Entry<M>, messages: &mut usize, bytes: &mut u64) {
         *messages -= 1;
-        *qos0 -= usize::from(entry.qos == Qos::AtMostOnce);
         *bytes -= entry.bytes as u64;
     }
 
@@ -313,12 +304,7 @@ impl<M: Clone, G> Queue<M, G> {
         let Some(Item::Message(entry)) = self.waiting.pop_front() else {
             return None;
         };
-        Self::uncount(
-            &entry,
-            &mut self.messages_waiting,
-            &mut self.qos0_waiting,
-            &mut self.bytes_waiting,
-        );
+        Self::uncount(&entry, &mut self.messages_waiting, &mut self.bytes_waiting);
         if self.messages_waiting == 0 {
             self.is_dropping = false;
             self.earliest_expiry = None;
@@ -597,6 +583,8 @@ mod tests {
             [(0, false, 0), (1, false, 1), (0, false, 2)]
         );
         assert!(queue.is_clear_for_qos0());
+        queue.push(entry(3, Qos::AtLeastOnce), NONE, Instant(0));
+        assert!(!queue.is_clear_for_qos0(), "a message waits for the window");
     }
 
     #[test]

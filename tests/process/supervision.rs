@@ -412,12 +412,27 @@ fn a_daemon_s_starter_returns_when_the_ports_are_bound() {
     let pid = Pid::from_raw(fs::read_to_string(&pid_file).unwrap().parse().unwrap());
     let second = run(&["-d", "-c", config]);
     assert_eq!(status_of(second.status), Some(1));
+    assert!(
+        exists(&pid_file),
+        "the second one leaves the first one's file"
+    );
+    let wait = |what: &str, is_true: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !is_true() {
+            assert!(
+                start.elapsed() < super::harness::PATIENCE,
+                "waited for {what}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait("running", &|| {
+        fs::read_to_string(&log_file).unwrap().contains("running")
+    });
     kill(pid, Signal::SIGTERM).unwrap();
-    let start = Instant::now();
-    while stat(pid).is_some_and(|(state, _)| state != 'Z') {
-        assert!(start.elapsed() < super::harness::PATIENCE);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait("the end", &|| {
+        stat(pid).is_none_or(|(state, _)| state == 'Z')
+    });
     let log = fs::read_to_string(log_file).unwrap();
     assert!(
         log.contains("running") && log.ends_with("terminating\n"),
@@ -436,6 +451,13 @@ fn a_reload_is_all_or_nothing() {
     fs::write(broker.config_file(), format!("{good}bogus 1\n")).unwrap();
     kill(broker.supervisor, Signal::SIGHUP).unwrap();
     broker.wait_for_log("nothing has changed");
+    fs::write(
+        broker.config_file(),
+        format!("{good}listener {} 127.0.0.1\n", free_port()),
+    )
+    .unwrap();
+    kill(broker.supervisor, Signal::SIGHUP).unwrap();
+    broker.wait_for_log("not currently possible to add/remove listeners");
     // Rotated: the name is a new file after the signal.
     fs::rename(&log_file, directory.path.join("log.1")).unwrap();
     fs::write(
@@ -509,4 +531,50 @@ fn as_process_1_it_reaps_orphans() {
     assert_eq!(children_of(init).len(), 2, "{}", broker.log());
     kill(init, Signal::SIGTERM).unwrap();
     assert_eq!(status_of(broker.wait_for_end()), Some(0));
+}
+
+#[test]
+fn sigterm_while_it_starts_ends_it_too() {
+    for millis in [0, 3, 10, 20, 40, 80] {
+        let port = free_port();
+        let config = format!("listener {port} 127.0.0.1\nworkers 3\n");
+        let mut broker = Broker::start_with(port, &config, |binary| Command::new(binary));
+        broker.wait_for_log("Opening ipv4");
+        std::thread::sleep(Duration::from_millis(millis));
+        let start = Instant::now();
+        kill(broker.supervisor, Signal::SIGTERM).unwrap();
+        assert_eq!(
+            status_of(broker.wait_for_end()),
+            Some(0),
+            "after {millis} ms"
+        );
+        assert!(start.elapsed() < Duration::from_secs(4), "{}", broker.log());
+        let log = broker.log();
+        assert!(
+            !log.contains("was ended by") && !log.contains("exited with"),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn a_storm_of_deaths_is_survived() {
+    let broker = Broker::start("");
+    let until = Instant::now() + Duration::from_millis(1500);
+    let mut round = 0;
+    while_connecting(&broker, || {
+        while Instant::now() < until {
+            let members = broker.members();
+            if let Some(victim) = members.get(round % members.len().max(1)) {
+                let _ = kill(victim.pid, Signal::SIGKILL);
+            }
+            round += 7;
+            std::thread::sleep(Duration::from_millis(15));
+        }
+        broker.wait("everybody", || titles(&broker.members()) == ALL);
+        broker.wait("CONNACK", || broker.connects());
+    });
+    for _ in 0..20 {
+        assert!(broker.connects(), "{}", broker.log());
+    }
 }

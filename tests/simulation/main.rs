@@ -3,6 +3,14 @@
 //! `SEEDS=N` runs N seeds, `SEED=X` starts at X (and with `SEEDS=1` replays one). Without SEED the start moves with
 //! the time, and is printed.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, which is what it is for"
+)]
+
 mod book;
 mod client;
 mod mesh;

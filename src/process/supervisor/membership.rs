@@ -555,7 +555,9 @@ impl Membership {
             }
             Phase::EndingWorkers { .. } if workers.is_empty() => {
                 self.phase = Phase::EndingStore { since: now };
-                store.iter().for_each(|who| self.tell_to_stop(*who, out));
+                if let Some(store) = store {
+                    self.tell_to_stop(store, out);
+                }
             }
             Phase::EndingStore { .. } if store.is_none() => {
                 self.phase = Phase::Finished;
@@ -571,7 +573,7 @@ impl Membership {
             }
             Phase::EndingStore { .. } if up => {
                 self.phase = Phase::EndingStore { since: now };
-                for who in store {
+                if let Some(who) = store {
                     self.kill(who, Why::Stopping, out);
                 }
                 return;
