@@ -16,8 +16,8 @@ pub const REMAINING_LENGTH_MAX: usize = 268_435_455;
 pub const CONTROL_PACKET_BYTES_MAX: usize = 100_000;
 /// PUBACK, PINGREQ, DISCONNECT and the like. Larger ones close the connection.
 pub const SMALL_PACKET_BYTES_MAX: usize = 10_000;
-/// Levels of a topic or filter. Deeper ones are a malformed topic, as in the original.
-pub const TOPIC_LEVELS_MAX: usize = 200;
+/// Levels of a topic or filter: 200 separators, as in the original. Deeper ones are a malformed topic.
+pub const TOPIC_LEVELS_MAX: usize = 201;
 /// A UTF-8 string or binary field [MQTT-1.5.4].
 pub const STRING_BYTES_MAX: usize = 65_535;
 /// Topic filters in one SUBSCRIBE or UNSUBSCRIBE: what fits the packet.

@@ -1,13 +1,55 @@
 //! Packets to bytes. Every function appends one whole packet to `out` and cannot fail: what does not fit a field
 //! was refused where it came in.
 
-use super::{Packet, Properties, Qos, Topic, Version};
+pub use super::frame::DUP;
+use super::frame::kind;
+use super::output::{put_binary, put_text, put_u16, put_varint, varint_len};
+use super::{
+    Ack, Connack, Connect, Packet, Properties, Publish, Qos, Subscribe, SubscriptionOptions, Topic,
+    Unsubscribe, Version, Will,
+};
+use crate::base::limits::REMAINING_LENGTH_MAX;
 
 /// Appends `packet` as `version` writes it: properties only in 5.0, and the short forms of acknowledgements and
 /// DISCONNECT where the code is 0 and there are no properties.
+///
+/// CONNECT has its own version. AUTH exists in 5.0 only and is written as 5.0 whatever `version` says.
 pub fn encode(packet: &Packet<'_>, version: Version, out: &mut Vec<u8>) {
-    let _ = (packet, version, out);
-    unimplemented!("codec")
+    match packet {
+        Packet::Connect(connect) => put_connect(out, connect),
+        Packet::Connack(connack) => put_connack(out, connack, version),
+        Packet::Publish(publish) => put_publish(out, publish, version),
+        Packet::Puback(ack) => put_ack(out, kind::PUBACK << 4, ack, version),
+        Packet::Pubrec(ack) => put_ack(out, kind::PUBREC << 4, ack, version),
+        Packet::Pubrel(ack) => put_ack(out, kind::PUBREL << 4 | 2, ack, version),
+        Packet::Pubcomp(ack) => put_ack(out, kind::PUBCOMP << 4, ack, version),
+        Packet::Subscribe(subscribe) => put_subscribe(out, subscribe, version),
+        Packet::Suback(suback) => put_packet(out, kind::SUBACK << 4, |out| {
+            put_u16(out, suback.packet_id.get());
+            put_properties(out, suback.properties, version);
+            out.extend_from_slice(suback.codes);
+        }),
+        Packet::Unsubscribe(unsubscribe) => put_unsubscribe(out, unsubscribe, version),
+        Packet::Unsuback(unsuback) => put_packet(out, kind::UNSUBACK << 4, |out| {
+            put_u16(out, unsuback.packet_id.get());
+            put_properties(out, unsuback.properties, version);
+            if version == Version::V5 {
+                out.extend_from_slice(unsuback.codes);
+            }
+        }),
+        Packet::Pingreq => out.extend_from_slice(&[kind::PINGREQ << 4, 0]),
+        Packet::Pingresp => out.extend_from_slice(&[kind::PINGRESP << 4, 0]),
+        Packet::Disconnect(disconnect) => put_packet(out, kind::DISCONNECT << 4, |out| {
+            put_code(out, disconnect.code, disconnect.properties, version);
+        }),
+        Packet::Auth(auth) => put_packet(out, kind::AUTH << 4, |out| {
+            // Code and property length go together here: only a bare 0 may leave both out.
+            if auth.code != 0 || !auth.properties.is_empty() {
+                out.push(auth.code);
+                put_properties(out, auth.properties, Version::V5);
+            }
+        }),
+    }
 }
 
 /// A PUBLISH that goes to many connections: encoded once, then patched per connection.
@@ -24,8 +66,189 @@ pub struct PublishForm<'a> {
 
 /// Appends everything of a PUBLISH except its payload, with packet id 0 in place; returns the offset of the packet
 /// id's two bytes from the start of the appended bytes (`None` at QoS 0). The payload may then be appended, or
-/// shared as a chunk of its own.
+/// shared as a chunk of its own. The first byte may be patched too, with [`DUP`].
 pub fn encode_publish_head(form: &PublishForm<'_>, out: &mut Vec<u8>) -> Option<usize> {
-    let _ = (form, out);
-    unimplemented!("codec")
+    let remaining = publish_remaining(form);
+    let header_len = 1 + varint_len(remaining);
+    out.reserve(header_len + remaining - form.payload.len());
+    out.push(publish_first(false, form.qos, form.retain));
+    put_varint(out, remaining);
+    put_text(out, form.topic.as_str());
+    if form.qos != Qos::AtMostOnce {
+        put_u16(out, 0);
+    }
+    put_properties(out, form.properties, form.version);
+    (form.qos != Qos::AtMostOnce).then_some(header_len + 2 + form.topic.as_str().len())
+}
+
+/// Bytes of the whole packet that `form` makes, to compare with the receiver's maximum packet size. `None` if no
+/// packet can be that long: properties that were added on the way can make it so.
+pub fn publish_len(form: &PublishForm<'_>) -> Option<usize> {
+    let remaining = publish_remaining(form);
+    (remaining <= REMAINING_LENGTH_MAX).then(|| 1 + varint_len(remaining) + remaining)
+}
+
+fn publish_remaining(form: &PublishForm<'_>) -> usize {
+    let packet_id_len = if form.qos == Qos::AtMostOnce { 0 } else { 2 };
+    let properties_len = if form.version == Version::V5 {
+        let len = form.properties.raw().len();
+        varint_len(len) + len
+    } else {
+        0
+    };
+    2 + form.topic.as_str().len() + packet_id_len + properties_len + form.payload.len()
+}
+
+const fn publish_first(dup: bool, qos: Qos, retain: bool) -> u8 {
+    let dup = if dup { DUP } else { 0 };
+    kind::PUBLISH << 4 | dup | (qos as u8) << 1 | retain as u8
+}
+
+/// One packet whose body is written once its header has a place: the remaining length is known only afterwards.
+fn put_packet(out: &mut Vec<u8>, first: u8, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[first, 0]);
+    let body_start = out.len();
+    body(out);
+    let body_len = out.len() - body_start;
+    if let Ok(len @ 0..=0x7f) = u8::try_from(body_len)
+        && let Some(place) = out.get_mut(start + 1)
+    {
+        *place = len;
+        return;
+    }
+    // A long body moves to make room for the other length bytes: rare, since PUBLISH is written elsewhere.
+    let mut length = Vec::with_capacity(4);
+    put_varint(&mut length, body_len);
+    out.splice(start + 1..body_start, length);
+}
+
+fn put_properties(out: &mut Vec<u8>, properties: Properties<'_>, version: Version) {
+    if version == Version::V5 {
+        put_varint(out, properties.raw().len());
+        out.extend_from_slice(properties.raw());
+    }
+}
+
+/// Code and properties where a packet ends with them: nothing in 3.x, and as little as says it in 5.0.
+fn put_code(out: &mut Vec<u8>, code: u8, properties: Properties<'_>, version: Version) {
+    if version != Version::V5 || (code == 0 && properties.is_empty()) {
+        return;
+    }
+    out.push(code);
+    if !properties.is_empty() {
+        put_properties(out, properties, version);
+    }
+}
+
+fn put_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
+    put_packet(out, kind::CONNECT << 4, |out| {
+        let version = connect.version;
+        put_text(
+            out,
+            match version {
+                Version::V31 => "MQIsdp",
+                Version::V311 | Version::V5 => "MQTT",
+            },
+        );
+        // 5.0 has no bridge bit.
+        let bridge = connect.bridge && version != Version::V5;
+        out.push(version as u8 | u8::from(bridge) << 7);
+        out.push(connect_flags(connect));
+        put_u16(out, connect.keep_alive);
+        put_properties(out, connect.properties, version);
+        put_text(out, connect.client_id);
+        if let Some(will) = &connect.will {
+            put_properties(out, will.properties, version);
+            put_text(out, will.topic.as_str());
+            put_binary(out, will.payload);
+        }
+        if let Some(username) = connect.username {
+            put_text(out, username);
+        }
+        if let Some(password) = connect.password {
+            put_binary(out, password);
+        }
+    });
+}
+
+fn connect_flags(connect: &Connect<'_>) -> u8 {
+    let will =
+        |Will { qos, retain, .. }: &Will<'_>| 1 << 2 | (*qos as u8) << 3 | u8::from(*retain) << 5;
+    u8::from(connect.clean_start) << 1
+        | connect.will.as_ref().map_or(0, will)
+        | u8::from(connect.password.is_some()) << 6
+        | u8::from(connect.username.is_some()) << 7
+}
+
+fn put_connack(out: &mut Vec<u8>, connack: &Connack<'_>, version: Version) {
+    put_packet(out, kind::CONNACK << 4, |out| {
+        // 3.1 has no session present flag.
+        out.push(u8::from(connack.session_present && version != Version::V31));
+        out.push(connack.code);
+        put_properties(out, connack.properties, version);
+    });
+}
+
+fn put_publish(out: &mut Vec<u8>, publish: &Publish<'_>, version: Version) {
+    let start = out.len();
+    let packet_id_at = encode_publish_head(
+        &PublishForm {
+            version,
+            qos: publish.qos,
+            retain: publish.retain,
+            topic: publish.topic.unwrap_or(Topic::trusted("")),
+            properties: publish.properties,
+            payload: publish.payload,
+        },
+        out,
+    );
+    if let Some(first) = out.get_mut(start) {
+        *first = publish_first(publish.dup, publish.qos, publish.retain);
+    }
+    if let Some(at) = packet_id_at
+        && let Some(place) = out.get_mut(start + at..start + at + 2)
+        && let Some(packet_id) = publish.packet_id
+    {
+        place.copy_from_slice(&packet_id.get().to_be_bytes());
+    }
+    out.extend_from_slice(publish.payload);
+}
+
+fn put_ack(out: &mut Vec<u8>, first: u8, ack: &Ack<'_>, version: Version) {
+    put_packet(out, first, |out| {
+        put_u16(out, ack.packet_id.get());
+        put_code(out, ack.code, ack.properties, version);
+    });
+}
+
+fn put_subscribe(out: &mut Vec<u8>, subscribe: &Subscribe<'_>, version: Version) {
+    put_packet(out, kind::SUBSCRIBE << 4 | 2, |out| {
+        put_u16(out, subscribe.packet_id.get());
+        put_properties(out, subscribe.properties, version);
+        for (filter, options) in &subscribe.filters {
+            put_text(out, filter.as_str());
+            out.push(options_byte(*options, version));
+        }
+    });
+}
+
+fn options_byte(options: SubscriptionOptions, version: Version) -> u8 {
+    if version != Version::V5 {
+        return options.qos as u8;
+    }
+    options.qos as u8
+        | u8::from(options.no_local) << 2
+        | u8::from(options.retain_as_published) << 3
+        | (options.retain_handling as u8) << 4
+}
+
+fn put_unsubscribe(out: &mut Vec<u8>, unsubscribe: &Unsubscribe<'_>, version: Version) {
+    put_packet(out, kind::UNSUBSCRIBE << 4 | 2, |out| {
+        put_u16(out, unsubscribe.packet_id.get());
+        put_properties(out, unsubscribe.properties, version);
+        for filter in &unsubscribe.filters {
+            put_text(out, filter.as_str());
+        }
+    });
 }

@@ -7,6 +7,8 @@
 pub mod decode;
 pub mod encode;
 pub mod frame;
+mod input;
+mod output;
 pub mod packet;
 pub mod property;
 pub mod reason;
@@ -14,6 +16,6 @@ pub mod topic;
 
 pub use decode::DecodeError;
 pub use packet::*;
-pub use property::{Properties, PropertiesBuilder, Property};
+pub use property::{Properties, PropertiesBuilder, Property, PropertyId};
 pub use reason::Reason;
 pub use topic::{Filter, Topic};

@@ -1,6 +1,10 @@
 //! Properties of 5.0: validated as a block, kept as the raw bytes they came as, read by iteration.
 
+use super::Topic;
 use super::decode::DecodeError;
+use super::input::Input;
+use super::output::{put_binary, put_text, put_u16, put_u32, put_varint};
+use super::reason::Reason;
 
 /// A property block that was checked (each property allowed in this packet, at most once unless it may repeat, value
 /// in range). Kept as raw bytes without the length in front, so that forwarding keeps order and costs one copy.
@@ -41,6 +45,39 @@ pub enum Property<'a> {
     SharedSubscriptionAvailable(bool),
 }
 
+/// The byte in front of a property that says which one it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum PropertyId {
+    PayloadFormatIndicator = 0x01,
+    MessageExpiryInterval = 0x02,
+    ContentType = 0x03,
+    ResponseTopic = 0x08,
+    CorrelationData = 0x09,
+    SubscriptionIdentifier = 0x0B,
+    SessionExpiryInterval = 0x11,
+    AssignedClientIdentifier = 0x12,
+    ServerKeepAlive = 0x13,
+    AuthenticationMethod = 0x15,
+    AuthenticationData = 0x16,
+    RequestProblemInformation = 0x17,
+    WillDelayInterval = 0x18,
+    RequestResponseInformation = 0x19,
+    ResponseInformation = 0x1A,
+    ServerReference = 0x1C,
+    ReasonString = 0x1F,
+    ReceiveMaximum = 0x21,
+    TopicAliasMaximum = 0x22,
+    TopicAlias = 0x23,
+    MaximumQos = 0x24,
+    RetainAvailable = 0x25,
+    UserProperty = 0x26,
+    MaximumPacketSize = 0x27,
+    WildcardSubscriptionAvailable = 0x28,
+    SubscriptionIdentifierAvailable = 0x29,
+    SharedSubscriptionAvailable = 0x2A,
+}
+
 /// Where a property block stands; decides which properties it may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
@@ -63,10 +100,37 @@ impl<'a> Properties<'a> {
     /// Checks `raw` (the block without its length).
     ///
     /// # Errors
-    /// Malformed or not allowed in `place`: [`DecodeError`] with reason 0x81 or 0x82.
+    /// Malformed or not allowed in `place`: [`DecodeError`] with reason 0x81 or 0x82 (0x94 for topic alias 0).
     pub fn check(raw: &'a [u8], place: Place) -> Result<Self, DecodeError> {
-        let _ = (raw, place);
-        unimplemented!("codec")
+        let mut input = Input::new(raw);
+        let mut seen = 0u64;
+        while !input.is_empty() {
+            let property = Property::take(&mut input)?;
+            let id = property.id();
+            if !place.allows(id) {
+                return Err(DecodeError::malformed(
+                    "property not allowed in this packet",
+                ));
+            }
+            if seen & id.bit() != 0 && !place.allows_many(id) {
+                return Err(DecodeError::protocol("property given twice"));
+            }
+            seen |= id.bit();
+            property.check_value()?;
+        }
+        let data_alone = PropertyId::AuthenticationData.bit();
+        if seen & (data_alone | PropertyId::AuthenticationMethod.bit()) == data_alone {
+            return Err(DecodeError::protocol(
+                "authentication data without a method",
+            ));
+        }
+        Ok(Self { raw })
+    }
+
+    /// A block that was checked when it came in and has only been kept since, as in a record of our own ring.
+    /// Whatever is in it: iteration stops at the first byte that makes no sense.
+    pub const fn trusted(raw: &'a [u8]) -> Self {
+        Self { raw }
     }
 
     /// The checked bytes.
@@ -80,10 +144,45 @@ impl<'a> Properties<'a> {
     }
 
     /// Each property in the order it came.
-    pub fn iter(self) -> impl Iterator<Item = Property<'a>> {
-        unimplemented!("codec");
-        #[allow(unreachable_code)]
-        std::iter::empty()
+    pub fn iter(self) -> Iter<'a> {
+        Iter {
+            input: Input::new(self.raw),
+        }
+    }
+
+    /// The first property with this id.
+    pub fn find(self, id: PropertyId) -> Option<Property<'a>> {
+        // Most blocks are empty, and those that are not are short: no index is worth its price.
+        self.iter().find(|property| property.id() == id)
+    }
+}
+
+impl<'a> IntoIterator for Properties<'a> {
+    type Item = Property<'a>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// The properties of a block, one by one.
+#[derive(Clone, Copy, Debug)]
+pub struct Iter<'a> {
+    input: Input<'a>,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = Property<'a>;
+
+    fn next(&mut self) -> Option<Property<'a>> {
+        match Property::take(&mut self.input) {
+            Ok(property) => Some(property),
+            Err(_) => {
+                self.input = Input::new(&[]);
+                None
+            }
+        }
     }
 }
 
@@ -101,12 +200,315 @@ impl PropertiesBuilder {
 
     /// Appends one property.
     pub fn push(&mut self, property: Property<'_>) -> &mut Self {
-        let _ = property;
-        unimplemented!("codec")
+        property.put(&mut self.raw);
+        self
+    }
+
+    /// Appends a whole block.
+    pub fn push_all(&mut self, properties: Properties<'_>) -> &mut Self {
+        self.raw.extend_from_slice(properties.raw);
+        self
+    }
+
+    /// Appends a block without the properties of one id, the others as they are and in their order.
+    pub fn push_all_but(&mut self, properties: Properties<'_>, dropped: PropertyId) -> &mut Self {
+        for (id, bytes) in spans(properties) {
+            if id != dropped {
+                self.raw.extend_from_slice(bytes);
+            }
+        }
+        self
+    }
+
+    /// Appends a block whose message expiry interval, if it has one, becomes `remaining` seconds [MQTT-3.3.2-6]; all
+    /// else as it is and in its order.
+    pub fn push_all_with_expiry(
+        &mut self,
+        properties: Properties<'_>,
+        remaining: u32,
+    ) -> &mut Self {
+        for (id, bytes) in spans(properties) {
+            if id == PropertyId::MessageExpiryInterval {
+                self.push(Property::MessageExpiryInterval(remaining));
+            } else {
+                self.raw.extend_from_slice(bytes);
+            }
+        }
+        self
     }
 
     /// What was pushed so far. Not checked again: the caller pushes only what its packet may hold.
     pub fn as_properties(&self) -> Properties<'_> {
         Properties { raw: &self.raw }
+    }
+}
+
+/// Each property's id and bytes (the id's included), up to the first that makes no sense.
+fn spans(properties: Properties<'_>) -> impl Iterator<Item = (PropertyId, &[u8])> {
+    let mut rest = properties.raw;
+    std::iter::from_fn(move || {
+        let mut input = Input::new(rest);
+        let id = Property::take(&mut input).ok()?.id();
+        let (span, after) = rest.split_at_checked(rest.len() - input.len())?;
+        rest = after;
+        Some((id, span))
+    })
+}
+
+impl<'a> Property<'a> {
+    /// Which one it is.
+    pub const fn id(&self) -> PropertyId {
+        match self {
+            Self::PayloadFormatIndicator(_) => PropertyId::PayloadFormatIndicator,
+            Self::MessageExpiryInterval(_) => PropertyId::MessageExpiryInterval,
+            Self::ContentType(_) => PropertyId::ContentType,
+            Self::ResponseTopic(_) => PropertyId::ResponseTopic,
+            Self::CorrelationData(_) => PropertyId::CorrelationData,
+            Self::SubscriptionIdentifier(_) => PropertyId::SubscriptionIdentifier,
+            Self::SessionExpiryInterval(_) => PropertyId::SessionExpiryInterval,
+            Self::AssignedClientIdentifier(_) => PropertyId::AssignedClientIdentifier,
+            Self::ServerKeepAlive(_) => PropertyId::ServerKeepAlive,
+            Self::AuthenticationMethod(_) => PropertyId::AuthenticationMethod,
+            Self::AuthenticationData(_) => PropertyId::AuthenticationData,
+            Self::RequestProblemInformation(_) => PropertyId::RequestProblemInformation,
+            Self::WillDelayInterval(_) => PropertyId::WillDelayInterval,
+            Self::RequestResponseInformation(_) => PropertyId::RequestResponseInformation,
+            Self::ResponseInformation(_) => PropertyId::ResponseInformation,
+            Self::ServerReference(_) => PropertyId::ServerReference,
+            Self::ReasonString(_) => PropertyId::ReasonString,
+            Self::ReceiveMaximum(_) => PropertyId::ReceiveMaximum,
+            Self::TopicAliasMaximum(_) => PropertyId::TopicAliasMaximum,
+            Self::TopicAlias(_) => PropertyId::TopicAlias,
+            Self::MaximumQos(_) => PropertyId::MaximumQos,
+            Self::RetainAvailable(_) => PropertyId::RetainAvailable,
+            Self::UserProperty(..) => PropertyId::UserProperty,
+            Self::MaximumPacketSize(_) => PropertyId::MaximumPacketSize,
+            Self::WildcardSubscriptionAvailable(_) => PropertyId::WildcardSubscriptionAvailable,
+            Self::SubscriptionIdentifierAvailable(_) => PropertyId::SubscriptionIdentifierAvailable,
+            Self::SharedSubscriptionAvailable(_) => PropertyId::SharedSubscriptionAvailable,
+        }
+    }
+
+    /// The property at the front of `input`, of the right type but its value not judged otherwise.
+    fn take(input: &mut Input<'a>) -> Result<Self, DecodeError> {
+        // The standard makes the identifier a variable byte integer; all that there are fit one byte.
+        let id = PropertyId::from_u8(input.take_u8()?)
+            .ok_or(DecodeError::malformed("unknown property"))?;
+        Ok(match id {
+            PropertyId::PayloadFormatIndicator => Self::PayloadFormatIndicator(input.take_u8()?),
+            PropertyId::MessageExpiryInterval => Self::MessageExpiryInterval(input.take_u32()?),
+            PropertyId::ContentType => Self::ContentType(input.take_text()?),
+            PropertyId::ResponseTopic => Self::ResponseTopic(input.take_text()?),
+            PropertyId::CorrelationData => Self::CorrelationData(input.take_binary()?),
+            PropertyId::SubscriptionIdentifier => {
+                Self::SubscriptionIdentifier(input.take_varint()?)
+            }
+            PropertyId::SessionExpiryInterval => Self::SessionExpiryInterval(input.take_u32()?),
+            PropertyId::AssignedClientIdentifier => {
+                Self::AssignedClientIdentifier(input.take_text()?)
+            }
+            PropertyId::ServerKeepAlive => Self::ServerKeepAlive(input.take_u16()?),
+            PropertyId::AuthenticationMethod => Self::AuthenticationMethod(input.take_text()?),
+            PropertyId::AuthenticationData => Self::AuthenticationData(input.take_binary()?),
+            PropertyId::RequestProblemInformation => {
+                Self::RequestProblemInformation(take_bool(input)?)
+            }
+            PropertyId::WillDelayInterval => Self::WillDelayInterval(input.take_u32()?),
+            PropertyId::RequestResponseInformation => {
+                Self::RequestResponseInformation(take_bool(input)?)
+            }
+            PropertyId::ResponseInformation => Self::ResponseInformation(input.take_text()?),
+            PropertyId::ServerReference => Self::ServerReference(input.take_text()?),
+            PropertyId::ReasonString => Self::ReasonString(input.take_text()?),
+            PropertyId::ReceiveMaximum => Self::ReceiveMaximum(input.take_u16()?),
+            PropertyId::TopicAliasMaximum => Self::TopicAliasMaximum(input.take_u16()?),
+            PropertyId::TopicAlias => Self::TopicAlias(input.take_u16()?),
+            PropertyId::MaximumQos => Self::MaximumQos(input.take_u8()?),
+            PropertyId::RetainAvailable => Self::RetainAvailable(take_bool(input)?),
+            PropertyId::UserProperty => Self::UserProperty(input.take_text()?, input.take_text()?),
+            PropertyId::MaximumPacketSize => Self::MaximumPacketSize(input.take_u32()?),
+            PropertyId::WildcardSubscriptionAvailable => {
+                Self::WildcardSubscriptionAvailable(take_bool(input)?)
+            }
+            PropertyId::SubscriptionIdentifierAvailable => {
+                Self::SubscriptionIdentifierAvailable(take_bool(input)?)
+            }
+            PropertyId::SharedSubscriptionAvailable => {
+                Self::SharedSubscriptionAvailable(take_bool(input)?)
+            }
+        })
+    }
+
+    /// Values that their type allows and the standard does not.
+    fn check_value(&self) -> Result<(), DecodeError> {
+        let what = match self {
+            Self::PayloadFormatIndicator(2..) => "payload format indicator above 1",
+            Self::MaximumQos(2..) => "maximum QoS above 1",
+            Self::ReceiveMaximum(0) => "receive maximum 0",
+            Self::MaximumPacketSize(0) => "maximum packet size 0",
+            Self::SubscriptionIdentifier(0) => "subscription identifier 0",
+            Self::ResponseTopic(topic) if Topic::new(topic).is_none() => {
+                "response topic is no topic name"
+            }
+            Self::TopicAlias(0) => {
+                return Err(DecodeError {
+                    reason: Reason::TopicAliasInvalid,
+                    what: "topic alias 0",
+                });
+            }
+            _ => return Ok(()),
+        };
+        Err(DecodeError::protocol(what))
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(self.id() as u8);
+        match *self {
+            Self::PayloadFormatIndicator(value) | Self::MaximumQos(value) => out.push(value),
+            Self::RequestProblemInformation(value)
+            | Self::RequestResponseInformation(value)
+            | Self::RetainAvailable(value)
+            | Self::WildcardSubscriptionAvailable(value)
+            | Self::SubscriptionIdentifierAvailable(value)
+            | Self::SharedSubscriptionAvailable(value) => out.push(u8::from(value)),
+            Self::ServerKeepAlive(value)
+            | Self::ReceiveMaximum(value)
+            | Self::TopicAliasMaximum(value)
+            | Self::TopicAlias(value) => put_u16(out, value),
+            Self::MessageExpiryInterval(value)
+            | Self::SessionExpiryInterval(value)
+            | Self::WillDelayInterval(value)
+            | Self::MaximumPacketSize(value) => put_u32(out, value),
+            Self::SubscriptionIdentifier(value) => {
+                put_varint(out, usize::try_from(value).unwrap_or(usize::MAX));
+            }
+            Self::ContentType(text)
+            | Self::ResponseTopic(text)
+            | Self::AssignedClientIdentifier(text)
+            | Self::AuthenticationMethod(text)
+            | Self::ResponseInformation(text)
+            | Self::ServerReference(text)
+            | Self::ReasonString(text) => put_text(out, text),
+            Self::CorrelationData(bytes) | Self::AuthenticationData(bytes) => {
+                put_binary(out, bytes);
+            }
+            Self::UserProperty(name, value) => {
+                put_text(out, name);
+                put_text(out, value);
+            }
+        }
+    }
+}
+
+fn take_bool(input: &mut Input<'_>) -> Result<bool, DecodeError> {
+    match input.take_u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(DecodeError::protocol("property is neither 0 nor 1")),
+    }
+}
+
+impl PropertyId {
+    /// `None` for a byte that is no property.
+    pub const fn from_u8(id: u8) -> Option<Self> {
+        Some(match id {
+            0x01 => Self::PayloadFormatIndicator,
+            0x02 => Self::MessageExpiryInterval,
+            0x03 => Self::ContentType,
+            0x08 => Self::ResponseTopic,
+            0x09 => Self::CorrelationData,
+            0x0B => Self::SubscriptionIdentifier,
+            0x11 => Self::SessionExpiryInterval,
+            0x12 => Self::AssignedClientIdentifier,
+            0x13 => Self::ServerKeepAlive,
+            0x15 => Self::AuthenticationMethod,
+            0x16 => Self::AuthenticationData,
+            0x17 => Self::RequestProblemInformation,
+            0x18 => Self::WillDelayInterval,
+            0x19 => Self::RequestResponseInformation,
+            0x1A => Self::ResponseInformation,
+            0x1C => Self::ServerReference,
+            0x1F => Self::ReasonString,
+            0x21 => Self::ReceiveMaximum,
+            0x22 => Self::TopicAliasMaximum,
+            0x23 => Self::TopicAlias,
+            0x24 => Self::MaximumQos,
+            0x25 => Self::RetainAvailable,
+            0x26 => Self::UserProperty,
+            0x27 => Self::MaximumPacketSize,
+            0x28 => Self::WildcardSubscriptionAvailable,
+            0x29 => Self::SubscriptionIdentifierAvailable,
+            0x2A => Self::SharedSubscriptionAvailable,
+            _ => return None,
+        })
+    }
+
+    /// Its bit in a set of properties: all ids are below 64.
+    const fn bit(self) -> u64 {
+        1 << (self as u8)
+    }
+}
+
+impl Place {
+    const fn allows(self, id: PropertyId) -> bool {
+        self.allowed() & id.bit() != 0
+    }
+
+    /// User properties repeat everywhere; a PUBLISH to a client has one identifier for each of its subscriptions
+    /// that match.
+    const fn allows_many(self, id: PropertyId) -> bool {
+        match id {
+            PropertyId::UserProperty => true,
+            PropertyId::SubscriptionIdentifier => matches!(self, Self::Publish),
+            _ => false,
+        }
+    }
+
+    /// The table of properties of the standard (2.2.2.2), by column.
+    const fn allowed(self) -> u64 {
+        use PropertyId as Id;
+        const MESSAGE: u64 = Id::PayloadFormatIndicator.bit()
+            | Id::MessageExpiryInterval.bit()
+            | Id::ContentType.bit()
+            | Id::ResponseTopic.bit()
+            | Id::CorrelationData.bit();
+        const AUTHENTICATION: u64 = Id::AuthenticationMethod.bit() | Id::AuthenticationData.bit();
+        const CONNECTION: u64 = Id::SessionExpiryInterval.bit()
+            | Id::ReceiveMaximum.bit()
+            | Id::TopicAliasMaximum.bit()
+            | Id::MaximumPacketSize.bit()
+            | AUTHENTICATION;
+        const REASON: u64 = Id::ReasonString.bit();
+
+        let own = match self {
+            Self::Connect => {
+                CONNECTION
+                    | Id::RequestProblemInformation.bit()
+                    | Id::RequestResponseInformation.bit()
+            }
+            Self::Will => MESSAGE | Id::WillDelayInterval.bit(),
+            Self::Connack => {
+                CONNECTION
+                    | REASON
+                    | Id::AssignedClientIdentifier.bit()
+                    | Id::ServerKeepAlive.bit()
+                    | Id::ResponseInformation.bit()
+                    | Id::ServerReference.bit()
+                    | Id::MaximumQos.bit()
+                    | Id::RetainAvailable.bit()
+                    | Id::WildcardSubscriptionAvailable.bit()
+                    | Id::SubscriptionIdentifierAvailable.bit()
+                    | Id::SharedSubscriptionAvailable.bit()
+            }
+            Self::Publish => MESSAGE | Id::SubscriptionIdentifier.bit() | Id::TopicAlias.bit(),
+            Self::Ack => REASON,
+            Self::Subscribe => Id::SubscriptionIdentifier.bit(),
+            Self::Unsubscribe => 0,
+            Self::Disconnect => {
+                REASON | Id::SessionExpiryInterval.bit() | Id::ServerReference.bit()
+            }
+            Self::Auth => REASON | AUTHENTICATION,
+        };
+        own | Id::UserProperty.bit()
     }
 }
