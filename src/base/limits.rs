@@ -68,5 +68,7 @@ pub const CLIENT_PUBLISH_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const CLIENT_REQUESTS_MAX: usize = 1024;
 /// Bytes that a client may have waiting to be written before it refuses to publish at QoS 0.
 pub const CLIENT_OUTPUT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of acknowledgements that a server may leave unread. Then a client gives the connection up.
+pub const CLIENT_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Seconds that a client waits for its CONNACK when it has no keep-alive of its own.
 pub const CLIENT_CONNACK_WITHIN_SECS: u64 = 60;
