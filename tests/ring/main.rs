@@ -1,0 +1,7 @@
+//! The rings over real shared memory, against a model, against loom's schedules, and against SIGKILL.
+
+mod hostile;
+mod members;
+mod mesh;
+mod model;
+mod schedules;
