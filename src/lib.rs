@@ -3,6 +3,17 @@
 //! This page is the table of contents; ARCHITECTURE.md is the map. Pure rooms decide and do no I/O; `process` holds
 //! one room per process of the broker; `ring`, `net`, `sys` and `ipc` are how bytes move.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::too_many_lines,
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a test that panics has failed, which is what it is for"
+    )
+)]
+
 pub mod base;
 pub mod cli;
 pub mod client;

@@ -13,6 +13,10 @@ impl MemberId {
     pub const STORE: Self = Self(0);
 
     /// The member in `slot`, or `None` at [`MEMBERS_MAX`] and beyond.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "below MEMBERS_MAX, which is 64"
+    )]
     pub const fn new(slot: usize) -> Option<Self> {
         if slot < MEMBERS_MAX {
             Some(Self(slot as u8))

@@ -1,1 +1,3 @@
 //! The command-line programs.
+
+pub mod broker;

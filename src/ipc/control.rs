@@ -4,9 +4,16 @@
 //! not understand ends: the supervisor and its children are always the same binary. The supervisor that reads what
 //! it does not understand ends that child.
 
-use std::os::fd::OwnedFd;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::wire::{Put as _, Reader, WireError};
 use crate::base::ids::{Incarnation, MemberId};
+use crate::base::limits::{CONTROL_MESSAGE_BYTES_MAX, CONTROL_QUEUE_MAX, WORKERS_MAX};
+use crate::sys::seqpacket;
+use crate::sys::users::Identity;
 
 /// What a child is started as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,9 +24,31 @@ pub enum Role {
     Store,
 }
 
-/// Supervisor to child.
-#[derive(Debug)]
-pub enum ToChild {
+impl Role {
+    /// The role of the member in a slot.
+    pub fn of(member: MemberId) -> Self {
+        match u8::try_from(member.slot())
+            .unwrap_or(u8::MAX)
+            .checked_sub(1)
+        {
+            None => Self::Store,
+            Some(index) => Self::Worker(index),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Worker(index) => write!(f, "worker {index}"),
+            Self::Store => f.write_str("store"),
+        }
+    }
+}
+
+/// Supervisor to child. `F` is a descriptor: owned by who receives it, shared by who sends it to many.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ToChild<F = OwnedFd> {
     /// First message: who you are and what is yours. Map `outbox` and `cursors`, then answer `Mapped`.
     Hello {
         role: Role,
@@ -29,20 +58,25 @@ pub enum ToChild {
         hash_key: [u64; 2],
         /// Bytes of ring in `outbox` (a power of two).
         ring_bytes: u32,
+        /// Whom to become before the first byte from outside is read.
+        become_user: Option<Identity>,
         /// The sealed configuration snapshot.
-        config: OwnedFd,
-        outbox: OwnedFd,
-        cursors: OwnedFd,
-        doorbell: OwnedFd,
+        config: F,
+        outbox: F,
+        cursors: F,
+        doorbell: F,
     },
+    /// You have been told of every member that lives now. Once joined to each of them, answer `Ready`: only then is
+    /// there anything to accept from.
+    Welcome,
     /// Another member lives: read its outbox (mapped read-only), count it as a reader of yours.
     Peer {
         member: MemberId,
         incarnation: Incarnation,
         ring_bytes: u32,
-        outbox: OwnedFd,
-        cursors: OwnedFd,
-        doorbell: OwnedFd,
+        outbox: F,
+        cursors: F,
+        doorbell: F,
     },
     /// It died: count it no longer; drain its outbox to its last head, then answer `Drained`.
     PeerGone {
@@ -56,14 +90,15 @@ pub enum ToChild {
     },
     /// Accept from this socket. `lent_by` is the worker whose it is while that one is down.
     Listener {
+        /// Which one of the configuration's listeners.
         listener: u16,
         lent_by: Option<MemberId>,
-        socket: OwnedFd,
+        socket: F,
     },
     /// Stop accepting from the sockets that `from` lent.
     TakeBack { from: MemberId },
     /// A new configuration snapshot; it was checked whole.
-    Config { config: OwnedFd },
+    Config { config: F },
     /// SIGTERM, first step: stop accepting and reading, publish wills, pass the barrier, then answer `Quiet`.
     Quiesce,
     /// SIGTERM, second step: say good-bye to the clients and exit with status 0.
@@ -75,18 +110,651 @@ pub enum ToChild {
 pub enum ToSupervisor {
     /// My outbox and cursor page are mapped: seal them and hand them out.
     Mapped,
-    /// I am in my loop and joined to every member that I was told of.
+    /// The answer to `Welcome`: I am in my loop and joined to every member that I was told of.
     Ready,
     /// I have applied all that `member` ever published.
     Drained {
         member: MemberId,
         incarnation: Incarnation,
     },
-    /// `member` holds my full ring for too long, or its cursor is impossible.
+    /// `member` holds my full ring for too long, or its cursor is impossible. Said again while that lasts: right
+    /// after the whole machine has stood still, nobody is believed.
     Stuck {
         member: MemberId,
         incarnation: Incarnation,
     },
     /// `Quiesce` is done.
     Quiet,
+}
+
+mod tag {
+    pub const HELLO: u8 = 1;
+    pub const PEER: u8 = 2;
+    pub const PEER_GONE: u8 = 3;
+    pub const PEER_REMOVED: u8 = 4;
+    pub const LISTENER: u8 = 5;
+    pub const TAKE_BACK: u8 = 6;
+    pub const CONFIG: u8 = 7;
+    pub const QUIESCE: u8 = 8;
+    pub const STOP: u8 = 9;
+    pub const WELCOME: u8 = 10;
+
+    pub const MAPPED: u8 = 65;
+    pub const READY: u8 = 66;
+    pub const DRAINED: u8 = 67;
+    pub const STUCK: u8 = 68;
+    pub const QUIET: u8 = 69;
+}
+
+/// In the place of a slot: nobody.
+const NO_MEMBER: u8 = u8::MAX;
+
+impl<F> ToChild<F> {
+    /// The bytes of this message, and what goes beside them.
+    pub fn encode(self) -> (Vec<u8>, Vec<F>) {
+        let mut out = Vec::with_capacity(64);
+        let fds = match self {
+            Self::Hello {
+                role: _,
+                member,
+                incarnation,
+                hash_key: [key0, key1],
+                ring_bytes,
+                become_user,
+                config,
+                outbox,
+                cursors,
+                doorbell,
+            } => {
+                put_member(&mut out, tag::HELLO, member, incarnation);
+                out.put_u64(key0);
+                out.put_u64(key1);
+                out.put_u32(ring_bytes);
+                out.put_u8(u8::from(become_user.is_some()));
+                let user = become_user.unwrap_or(Identity { uid: 0, gid: 0 });
+                out.put_u32(user.uid);
+                out.put_u32(user.gid);
+                vec![config, outbox, cursors, doorbell]
+            }
+            Self::Peer {
+                member,
+                incarnation,
+                ring_bytes,
+                outbox,
+                cursors,
+                doorbell,
+            } => {
+                put_member(&mut out, tag::PEER, member, incarnation);
+                out.put_u32(ring_bytes);
+                vec![outbox, cursors, doorbell]
+            }
+            Self::Listener {
+                listener,
+                lent_by,
+                socket,
+            } => {
+                out.put_u8(tag::LISTENER);
+                out.put_u16(listener);
+                out.put_u8(lent_by.map_or(NO_MEMBER, slot_byte));
+                vec![socket]
+            }
+            Self::Config { config } => {
+                out.put_u8(tag::CONFIG);
+                vec![config]
+            }
+            small => {
+                small.encode_small(&mut out);
+                vec![]
+            }
+        };
+        (out, fds)
+    }
+
+    /// The messages that have no descriptor beside them.
+    fn encode_small(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Hello { .. }
+            | Self::Peer { .. }
+            | Self::Listener { .. }
+            | Self::Config { .. } => {}
+            Self::PeerGone {
+                member,
+                incarnation,
+            } => put_member(out, tag::PEER_GONE, member, incarnation),
+            Self::PeerRemoved {
+                member,
+                incarnation,
+            } => put_member(out, tag::PEER_REMOVED, member, incarnation),
+            Self::TakeBack { from } => {
+                out.put_u8(tag::TAKE_BACK);
+                out.put_u8(slot_byte(from));
+            }
+            Self::Welcome => out.put_u8(tag::WELCOME),
+            Self::Quiesce => out.put_u8(tag::QUIESCE),
+            Self::Stop => out.put_u8(tag::STOP),
+        }
+    }
+
+    /// The message that these bytes and descriptors are, with nothing missing and nothing left over.
+    pub fn decode(bytes: &[u8], fds: Vec<F>) -> Result<Self, WireError> {
+        let mut reader = Reader::new(bytes);
+        let mut fds = fds.into_iter();
+        let mut fd = || {
+            fds.next().ok_or(WireError {
+                what: "a descriptor is missing",
+            })
+        };
+        let message = match reader.u8()? {
+            tag::HELLO => {
+                let (member, incarnation) = take_member(&mut reader)?;
+                let hash_key = [reader.u64()?, reader.u64()?];
+                let ring_bytes = take_ring_bytes(&mut reader)?;
+                let changes = take_flag(&mut reader)?;
+                let (uid, gid) = (reader.u32()?, reader.u32()?);
+                Self::Hello {
+                    role: Role::of(member),
+                    member,
+                    incarnation,
+                    hash_key,
+                    ring_bytes,
+                    become_user: changes.then_some(Identity { uid, gid }),
+                    config: fd()?,
+                    outbox: fd()?,
+                    cursors: fd()?,
+                    doorbell: fd()?,
+                }
+            }
+            tag::PEER => {
+                let (member, incarnation) = take_member(&mut reader)?;
+                Self::Peer {
+                    member,
+                    incarnation,
+                    ring_bytes: take_ring_bytes(&mut reader)?,
+                    outbox: fd()?,
+                    cursors: fd()?,
+                    doorbell: fd()?,
+                }
+            }
+            tag::LISTENER => {
+                let listener = reader.u16()?;
+                let lent_by = match reader.u8()? {
+                    NO_MEMBER => None,
+                    slot => Some(member_in(slot)?),
+                };
+                Self::Listener {
+                    listener,
+                    lent_by,
+                    socket: fd()?,
+                }
+            }
+            tag::CONFIG => Self::Config { config: fd()? },
+            small => Self::decode_small(small, &mut reader)?,
+        };
+        if !reader.is_empty() || fds.next().is_some() {
+            return Err(LEFT_OVER);
+        }
+        Ok(message)
+    }
+
+    /// The messages that have no descriptor beside them.
+    fn decode_small(tag: u8, reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(match tag {
+            tag::PEER_GONE => {
+                let (member, incarnation) = take_member(reader)?;
+                Self::PeerGone {
+                    member,
+                    incarnation,
+                }
+            }
+            tag::PEER_REMOVED => {
+                let (member, incarnation) = take_member(reader)?;
+                Self::PeerRemoved {
+                    member,
+                    incarnation,
+                }
+            }
+            tag::TAKE_BACK => Self::TakeBack {
+                from: member_in(reader.u8()?)?,
+            },
+            tag::WELCOME => Self::Welcome,
+            tag::QUIESCE => Self::Quiesce,
+            tag::STOP => Self::Stop,
+            _ => return Err(UNKNOWN),
+        })
+    }
+}
+
+impl ToSupervisor {
+    /// The bytes of this message.
+    pub fn encode(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(8);
+        match self {
+            Self::Mapped => out.put_u8(tag::MAPPED),
+            Self::Ready => out.put_u8(tag::READY),
+            Self::Drained {
+                member,
+                incarnation,
+            } => put_member(&mut out, tag::DRAINED, member, incarnation),
+            Self::Stuck {
+                member,
+                incarnation,
+            } => put_member(&mut out, tag::STUCK, member, incarnation),
+            Self::Quiet => out.put_u8(tag::QUIET),
+        }
+        out
+    }
+
+    /// The message that these bytes are, with nothing missing and nothing left over.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(bytes);
+        let message = match reader.u8()? {
+            tag::MAPPED => Self::Mapped,
+            tag::READY => Self::Ready,
+            tag::DRAINED => {
+                let (member, incarnation) = take_member(&mut reader)?;
+                Self::Drained {
+                    member,
+                    incarnation,
+                }
+            }
+            tag::STUCK => {
+                let (member, incarnation) = take_member(&mut reader)?;
+                Self::Stuck {
+                    member,
+                    incarnation,
+                }
+            }
+            tag::QUIET => Self::Quiet,
+            _ => return Err(UNKNOWN),
+        };
+        if !reader.is_empty() {
+            return Err(LEFT_OVER);
+        }
+        Ok(message)
+    }
+}
+
+const UNKNOWN: WireError = WireError {
+    what: "unknown control message",
+};
+const LEFT_OVER: WireError = WireError {
+    what: "a control message is too long",
+};
+
+fn slot_byte(member: MemberId) -> u8 {
+    u8::try_from(member.slot()).unwrap_or(NO_MEMBER)
+}
+
+fn put_member(out: &mut Vec<u8>, tag: u8, member: MemberId, incarnation: Incarnation) {
+    out.put_u8(tag);
+    out.put_u8(slot_byte(member));
+    out.put_u32(incarnation.0);
+}
+
+/// Only slots that a store or worker can have.
+fn member_in(slot: u8) -> Result<MemberId, WireError> {
+    MemberId::new(usize::from(slot))
+        .filter(|member| member.slot() <= WORKERS_MAX)
+        .ok_or(WireError {
+            what: "no such slot",
+        })
+}
+
+fn take_member(reader: &mut Reader<'_>) -> Result<(MemberId, Incarnation), WireError> {
+    let member = member_in(reader.u8()?)?;
+    Ok((member, Incarnation(reader.u32()?)))
+}
+
+fn take_ring_bytes(reader: &mut Reader<'_>) -> Result<u32, WireError> {
+    let bytes = reader.u32()?;
+    if bytes.is_power_of_two() {
+        Ok(bytes)
+    } else {
+        Err(WireError {
+            what: "a ring's size is no power of two",
+        })
+    }
+}
+
+fn take_flag(reader: &mut Reader<'_>) -> Result<bool, WireError> {
+    match reader.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(WireError {
+            what: "a flag is neither 0 nor 1",
+        }),
+    }
+}
+
+/// Why a control channel is of no use any more.
+#[derive(Debug)]
+pub enum ControlError {
+    /// The other side has closed it, or is gone.
+    Closed,
+    /// The other side said what cannot be understood.
+    Wire(WireError),
+    /// The other side takes nothing, and what waits for it has reached its bound.
+    Full,
+    /// The machine refused.
+    Io(io::Error),
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the control channel is closed"),
+            Self::Wire(e) => write!(f, "the control channel cannot be understood: {}", e.what),
+            Self::Full => f.write_str("the control channel is full"),
+            Self::Io(e) => write!(f, "the control channel failed: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for ControlError {}
+
+/// One end of the channel. Nothing here waits: what the other side does not take yet is queued, up to
+/// [`CONTROL_QUEUE_MAX`] messages.
+#[derive(Debug)]
+pub struct Channel<F = OwnedFd> {
+    socket: OwnedFd,
+    queue: VecDeque<(Vec<u8>, Vec<F>)>,
+}
+
+impl<F: AsFd> Channel<F> {
+    /// The end that `socket` is.
+    pub fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            queue: VecDeque::new(),
+        }
+    }
+
+    /// Whether messages wait for the other side: call [`Channel::flush`] when it is writable, or now and then.
+    pub fn has_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Sends what waits, as far as the other side takes it.
+    pub fn flush(&mut self) -> Result<(), ControlError> {
+        while let Some((bytes, fds)) = self.queue.front() {
+            let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+            match seqpacket::send(self.socket.as_fd(), bytes, &borrowed) {
+                Ok(()) => drop(self.queue.pop_front()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(closed_or(e)),
+            }
+        }
+        Ok(())
+    }
+
+    fn queue(&mut self, bytes: Vec<u8>, fds: Vec<F>) -> Result<(), ControlError> {
+        if self.queue.len() >= CONTROL_QUEUE_MAX {
+            return Err(ControlError::Full);
+        }
+        self.queue.push_back((bytes, fds));
+        self.flush()
+    }
+
+    fn packet<T>(
+        &self,
+        descriptors_wanted: bool,
+        decode: impl FnOnce(&[u8], Vec<OwnedFd>) -> Result<T, WireError>,
+    ) -> Result<Option<T>, ControlError> {
+        let mut buffer = [0; CONTROL_MESSAGE_BYTES_MAX];
+        let packet = match seqpacket::receive(self.socket.as_fd(), &mut buffer, descriptors_wanted)
+        {
+            Ok(packet) => packet,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                return Err(ControlError::Wire(LEFT_OVER));
+            }
+            Err(e) => return Err(closed_or(e)),
+        };
+        match buffer.get(..packet.len) {
+            None | Some([]) => Err(ControlError::Closed),
+            Some(bytes) => decode(bytes, packet.fds)
+                .map(Some)
+                .map_err(ControlError::Wire),
+        }
+    }
+}
+
+impl Channel<OwnedFd> {
+    /// A child's way to its supervisor.
+    pub fn send(&mut self, message: ToSupervisor) -> Result<(), ControlError> {
+        self.queue(message.encode(), Vec::new())
+    }
+
+    /// What the supervisor said next; `None` when it has said nothing more.
+    pub fn receive(&mut self) -> Result<Option<ToChild>, ControlError> {
+        self.packet(true, ToChild::decode)
+    }
+}
+
+impl<F: AsFd> Channel<F>
+where
+    F: SharedDescriptor,
+{
+    /// The supervisor's way to a child.
+    pub fn tell(&mut self, message: ToChild<F>) -> Result<(), ControlError> {
+        let (bytes, fds) = message.encode();
+        self.queue(bytes, fds)
+    }
+
+    /// What the child said next; `None` when it has said nothing more.
+    pub fn hear(&mut self) -> Result<Option<ToSupervisor>, ControlError> {
+        self.packet(false, |bytes, _| ToSupervisor::decode(bytes))
+    }
+}
+
+/// A descriptor that the supervisor keeps and hands to many.
+pub trait SharedDescriptor: AsFd {}
+
+impl SharedDescriptor for std::rc::Rc<OwnedFd> {}
+
+impl<F> AsFd for Channel<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn closed_or(error: io::Error) -> ControlError {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::NotConnected => ControlError::Closed,
+        _ => ControlError::Io(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
+
+    use super::*;
+
+    fn members() -> impl Strategy<Value = (MemberId, Incarnation)> {
+        (0..=WORKERS_MAX, any::<u32>())
+            .prop_map(|(slot, n)| (MemberId::new(slot).unwrap(), Incarnation(n)))
+    }
+
+    fn to_child() -> impl Strategy<Value = ToChild<u8>> {
+        let hello = (
+            members(),
+            any::<[u64; 2]>(),
+            0u32..32,
+            any::<Option<(u32, u32)>>(),
+        )
+            .prop_map(
+                |((member, incarnation), hash_key, shift, user)| ToChild::Hello {
+                    role: Role::of(member),
+                    member,
+                    incarnation,
+                    hash_key,
+                    ring_bytes: 1 << shift,
+                    become_user: user.map(|(uid, gid)| Identity { uid, gid }),
+                    config: 0,
+                    outbox: 1,
+                    cursors: 2,
+                    doorbell: 3,
+                },
+            );
+        let peer = (members(), 0u32..32).prop_map(|((member, incarnation), shift)| ToChild::Peer {
+            member,
+            incarnation,
+            ring_bytes: 1 << shift,
+            outbox: 0,
+            cursors: 1,
+            doorbell: 2,
+        });
+        let listener =
+            (any::<u16>(), proptest::option::of(members())).prop_map(|(listener, by)| {
+                ToChild::Listener {
+                    listener,
+                    lent_by: by.map(|b| b.0),
+                    socket: 0,
+                }
+            });
+        prop_oneof![
+            hello,
+            peer,
+            listener,
+            members().prop_map(|(member, incarnation)| ToChild::PeerGone {
+                member,
+                incarnation
+            }),
+            members().prop_map(|(member, incarnation)| ToChild::PeerRemoved {
+                member,
+                incarnation
+            }),
+            members().prop_map(|(from, _)| ToChild::TakeBack { from }),
+            Just(ToChild::Config { config: 0 }),
+            Just(ToChild::Welcome),
+            Just(ToChild::Quiesce),
+            Just(ToChild::Stop),
+        ]
+    }
+
+    fn to_supervisor() -> impl Strategy<Value = ToSupervisor> {
+        prop_oneof![
+            Just(ToSupervisor::Mapped),
+            Just(ToSupervisor::Ready),
+            Just(ToSupervisor::Quiet),
+            members().prop_map(|(member, incarnation)| ToSupervisor::Drained {
+                member,
+                incarnation
+            }),
+            members().prop_map(|(member, incarnation)| ToSupervisor::Stuck {
+                member,
+                incarnation
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(message in to_child(), answer in to_supervisor()) {
+            let (bytes, fds) = message.clone().encode();
+            assert!(bytes.len() <= CONTROL_MESSAGE_BYTES_MAX);
+            assert!(fds.len() <= seqpacket::DESCRIPTORS_MAX);
+            assert_eq!(ToChild::decode(&bytes, fds), Ok(message));
+            assert_eq!(ToSupervisor::decode(&answer.encode()), Ok(answer));
+        }
+
+        #[test]
+        fn a_byte_or_descriptor_more_or_less_is_refused(message in to_child(), answer in to_supervisor()) {
+            let (mut bytes, mut fds) = message.encode();
+            for cut in 0..bytes.len() {
+                assert!(ToChild::decode(&bytes[..cut], fds.clone()).is_err());
+            }
+            fds.push(9);
+            assert!(ToChild::decode(&bytes, fds.clone()).is_err());
+            fds.pop();
+            if fds.pop().is_some() {
+                assert!(ToChild::decode(&bytes, fds.clone()).is_err());
+            }
+            bytes.push(0);
+            assert!(ToChild::decode(&bytes, fds).is_err());
+            let mut bytes = answer.encode();
+            for cut in 0..bytes.len() {
+                assert!(ToSupervisor::decode(&bytes[..cut]).is_err());
+            }
+            bytes.push(0);
+            assert!(ToSupervisor::decode(&bytes).is_err());
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_an_error_or_a_message_that_says_the_same(
+            tag in 0u8..80,
+            rest in proptest::collection::vec(any::<u8>(), 0..48),
+            fds in proptest::collection::vec(any::<u8>(), 0..6),
+        ) {
+            let mut bytes = vec![tag];
+            bytes.extend(rest);
+            if let Ok(message) = ToSupervisor::decode(&bytes) {
+                assert_eq!(message.encode(), bytes);
+            }
+            if let Ok(message) = ToChild::decode(&bytes, fds) {
+                let (again, fds) = message.clone().encode();
+                assert_eq!(ToChild::decode(&again, fds), Ok(message));
+            }
+        }
+    }
+
+    #[test]
+    fn messages_wait_for_a_slow_child_and_come_in_order() {
+        let (near, far) = seqpacket::pair().unwrap();
+        let mut supervisor: Channel<Rc<OwnedFd>> = Channel::new(near);
+        let mut child: Channel = Channel::new(far);
+        let shared = Rc::new(crate::sys::eventfd::create().unwrap());
+        let mut told = 0u16;
+        while !supervisor.has_queued() || told < 500 {
+            let socket = shared.clone();
+            let message = ToChild::Listener {
+                listener: told,
+                lent_by: None,
+                socket,
+            };
+            supervisor.tell(message).unwrap();
+            told += 1;
+        }
+        for expected in 0..told {
+            supervisor.flush().unwrap();
+            let got = child.receive().unwrap();
+            assert!(
+                matches!(got, Some(ToChild::Listener { listener, .. }) if listener == expected)
+            );
+        }
+        assert!(child.receive().unwrap().is_none());
+        child.send(ToSupervisor::Mapped).unwrap();
+        assert_eq!(supervisor.hear().unwrap(), Some(ToSupervisor::Mapped));
+        drop(child);
+        assert!(matches!(supervisor.hear(), Err(ControlError::Closed)));
+        let end = supervisor.tell(ToChild::Stop);
+        assert!(matches!(end, Err(ControlError::Closed)));
+    }
+
+    #[test]
+    fn a_child_that_sends_nonsense_or_descriptors_is_found_out() {
+        let (near, far) = seqpacket::pair().unwrap();
+        let mut supervisor: Channel<Rc<OwnedFd>> = Channel::new(near);
+        seqpacket::send(far.as_fd(), b"\xff", &[]).unwrap();
+        assert!(matches!(supervisor.hear(), Err(ControlError::Wire(_))));
+        seqpacket::send(far.as_fd(), &[tag::READY], &[far.as_fd()]).unwrap();
+        assert!(matches!(supervisor.hear(), Err(ControlError::Wire(_))));
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let (near, _far) = seqpacket::pair().unwrap();
+        let mut child: Channel = Channel::new(near);
+        let error = loop {
+            if let Err(e) = child.send(ToSupervisor::Quiet) {
+                break e;
+            }
+        };
+        assert!(matches!(error, ControlError::Full));
+    }
 }

@@ -2,15 +2,16 @@
 
 use std::fmt;
 
+pub use super::connect::connect_version;
+use super::connect::decode_connect;
 use super::frame::{DUP, Frame, kind};
 use super::input::Input;
 use super::output::varint_len;
 use super::property::Place;
 use super::reason::is_allowed;
 use super::{
-    Ack, Auth, Connack, Connect, Disconnect, Filter, Packet, PacketId, Properties, Publish, Qos,
-    Reason, RetainHandling, Suback, Subscribe, SubscriptionOptions, Topic, Unsuback, Unsubscribe,
-    Version, Will,
+    Ack, Auth, Connack, Disconnect, Filter, Packet, PacketId, Properties, Publish, Qos, Reason,
+    RetainHandling, Suback, Subscribe, SubscriptionOptions, Topic, Unsuback, Unsubscribe, Version,
 };
 use crate::base::limits::FILTERS_PER_PACKET_MAX;
 
@@ -55,6 +56,10 @@ impl std::error::Error for DecodeError {}
 pub fn decode<'a>(frame: Frame<'a>, version: Version) -> Result<Packet<'a>, DecodeError> {
     match frame.first >> 4 {
         kind::PUBLISH => decode_publish(frame, version).map(Packet::Publish),
+        kind::PUBACK => decode_ack(frame, version).map(Packet::Puback),
+        kind::PUBREC => decode_ack(frame, version).map(Packet::Pubrec),
+        kind::PUBREL => decode_ack(frame, version).map(Packet::Pubrel),
+        kind::PUBCOMP => decode_ack(frame, version).map(Packet::Pubcomp),
         kind::CONNECT => decode_connect(frame).map(Packet::Connect),
         _ => decode_other(frame, version),
     }
@@ -98,28 +103,13 @@ pub fn decode_publish(frame: Frame<'_>, version: Version) -> Result<Publish<'_>,
     })
 }
 
-/// The version that a CONNECT names, if it gets as far: how to answer one that is wrong later on. `None` when `frame` is no
-/// CONNECT or of no version of ours.
-pub fn connect_version(frame: Frame<'_>) -> Option<Version> {
-    if frame.first >> 4 != kind::CONNECT {
-        return None;
-    }
-    take_version(&mut Input::new(frame.body))
-        .ok()
-        .map(|(version, _)| version)
-}
-
-/// All but CONNECT and PUBLISH.
+/// The rare ones, away from the code that runs for every message.
 fn decode_other(frame: Frame<'_>, version: Version) -> Result<Packet<'_>, DecodeError> {
     check_length(frame, version)?;
     check_flags(frame, version)?;
     let input = Input::new(frame.body);
     Ok(match frame.first >> 4 {
         kind::CONNACK => Packet::Connack(decode_connack(input, version)?),
-        kind::PUBACK => Packet::Puback(decode_ack(frame, version)?),
-        kind::PUBREC => Packet::Pubrec(decode_ack(frame, version)?),
-        kind::PUBREL => Packet::Pubrel(decode_ack(frame, version)?),
-        kind::PUBCOMP => Packet::Pubcomp(decode_ack(frame, version)?),
         kind::SUBSCRIBE => Packet::Subscribe(decode_subscribe(input, version)?),
         kind::SUBACK => Packet::Suback(decode_suback(frame, version)?),
         kind::UNSUBSCRIBE => Packet::Unsubscribe(decode_unsubscribe(input, version)?),
@@ -134,7 +124,7 @@ fn decode_other(frame: Frame<'_>, version: Version) -> Result<Packet<'_>, Decode
 
 /// 5.0 forbids more length bytes than the remaining length needs [MQTT-1.5.5-1]; 3.x does not.
 #[inline]
-const fn check_length(frame: Frame<'_>, version: Version) -> Result<(), DecodeError> {
+pub(super) const fn check_length(frame: Frame<'_>, version: Version) -> Result<(), DecodeError> {
     let needed = 1 + varint_len(frame.body.len()) + frame.body.len();
     if frame.len > needed && matches!(version, Version::V5) {
         return Err(DecodeError::malformed(
@@ -145,7 +135,7 @@ const fn check_length(frame: Frame<'_>, version: Version) -> Result<(), DecodeEr
 }
 
 /// The reserved flags [MQTT-2.1.3-1]. 3.1 does not use them, and its clients may set DUP in what they send again.
-const fn check_flags(frame: Frame<'_>, version: Version) -> Result<(), DecodeError> {
+pub(super) const fn check_flags(frame: Frame<'_>, version: Version) -> Result<(), DecodeError> {
     let expected = match frame.first >> 4 {
         kind::PUBREL | kind::SUBSCRIBE | kind::UNSUBSCRIBE => 2,
         _ => 0,
@@ -157,7 +147,7 @@ const fn check_flags(frame: Frame<'_>, version: Version) -> Result<(), DecodeErr
 }
 
 #[inline]
-fn take_properties<'a>(
+pub(super) fn take_properties<'a>(
     input: &mut Input<'a>,
     version: Version,
     place: Place,
@@ -174,107 +164,6 @@ fn take_properties<'a>(
 
 fn take_packet_id(input: &mut Input<'_>) -> Result<PacketId, DecodeError> {
     PacketId::new(input.take_u16()?).ok_or(DecodeError::malformed("packet identifier 0"))
-}
-
-/// The version, and whether the bridge bit is set.
-fn take_version(input: &mut Input<'_>) -> Result<(Version, bool), DecodeError> {
-    let name = input.take_binary()?;
-    if name != b"MQTT" && name != b"MQIsdp" {
-        return Err(DecodeError::protocol("unknown protocol name"));
-    }
-    // Bridges of the original say so with the high bit of the level in 3.x; 5.0 has other means.
-    match (name, input.take_u8()?) {
-        (b"MQIsdp", level @ (0x03 | 0x83)) => Ok((Version::V31, level & 0x80 != 0)),
-        (b"MQTT", level @ (0x04 | 0x84)) => Ok((Version::V311, level & 0x80 != 0)),
-        (b"MQTT", 0x05) => Ok((Version::V5, false)),
-        _ => Err(DecodeError {
-            reason: Reason::UnsupportedProtocolVersion,
-            what: "unsupported protocol version",
-        }),
-    }
-}
-
-fn decode_connect(frame: Frame<'_>) -> Result<Connect<'_>, DecodeError> {
-    let mut input = Input::new(frame.body);
-    let (version, bridge) = take_version(&mut input)?;
-    check_length(frame, version)?;
-    check_flags(frame, version)?;
-    let flags = input.take_u8()?;
-    check_connect_flags(flags, version)?;
-    let keep_alive = input.take_u16()?;
-    let properties = take_properties(&mut input, version, Place::Connect)?;
-    let client_id = input.take_text()?;
-    let will = take_will(&mut input, flags, version)?;
-    // In 3.1 the remaining length takes precedence over these two flags: what they promise may be missing.
-    let is_here = |input: &Input<'_>| version != Version::V31 || !input.is_empty();
-    let username = if flags & USERNAME != 0 && is_here(&input) {
-        Some(input.take_text()?)
-    } else {
-        None
-    };
-    let password = if flags & PASSWORD != 0 && is_here(&input) {
-        Some(input.take_binary()?)
-    } else {
-        None
-    };
-    input.end()?;
-    Ok(Connect {
-        version,
-        bridge,
-        clean_start: flags & CLEAN_START != 0,
-        keep_alive,
-        properties,
-        client_id,
-        will,
-        username,
-        password,
-    })
-}
-
-const RESERVED: u8 = 0x01;
-const CLEAN_START: u8 = 0x02;
-const WILL: u8 = 0x04;
-const WILL_QOS: u8 = 0x18;
-const WILL_RETAIN: u8 = 0x20;
-const PASSWORD: u8 = 0x40;
-const USERNAME: u8 = 0x80;
-
-fn check_connect_flags(flags: u8, version: Version) -> Result<(), DecodeError> {
-    // [MQTT-3.1.2-3]; 3.1 does not use the bit.
-    if flags & RESERVED != 0 && version != Version::V31 {
-        return Err(DecodeError::malformed("reserved flag in CONNECT"));
-    }
-    // [MQTT-3.1.2-11], [MQTT-3.1.2-13]
-    if flags & WILL == 0 && flags & (WILL_QOS | WILL_RETAIN) != 0 {
-        return Err(DecodeError::malformed("will flags without a will"));
-    }
-    // [MQTT-3.1.2-22] of 3.1.1, lifted in 5.0.
-    if flags & (USERNAME | PASSWORD) == PASSWORD && version != Version::V5 {
-        return Err(DecodeError::malformed("password without username"));
-    }
-    Ok(())
-}
-
-fn take_will<'a>(
-    input: &mut Input<'a>,
-    flags: u8,
-    version: Version,
-) -> Result<Option<Will<'a>>, DecodeError> {
-    if flags & WILL == 0 {
-        return Ok(None);
-    }
-    let qos =
-        Qos::from_bits((flags & WILL_QOS) >> 3).ok_or(DecodeError::malformed("will with QoS 3"))?;
-    let properties = take_properties(input, version, Place::Will)?;
-    let topic =
-        Topic::new(input.take_text()?).ok_or(DecodeError::protocol("invalid will topic"))?;
-    Ok(Some(Will {
-        qos,
-        retain: flags & WILL_RETAIN != 0,
-        topic,
-        payload: input.take_binary()?,
-        properties,
-    }))
 }
 
 fn decode_connack(mut input: Input<'_>, version: Version) -> Result<Connack<'_>, DecodeError> {
@@ -326,6 +215,8 @@ fn take_code<'a>(
 }
 
 fn decode_ack(frame: Frame<'_>, version: Version) -> Result<Ack<'_>, DecodeError> {
+    check_length(frame, version)?;
+    check_flags(frame, version)?;
     let mut input = Input::new(frame.body);
     let packet_id = take_packet_id(&mut input)?;
     let (code, properties) = if version == Version::V5 {
@@ -477,19 +368,19 @@ fn decode_auth(frame: Frame<'_>) -> Result<Auth<'_>, DecodeError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::mqtt::frame::frame;
 
     /// The packet in `bytes`, which must be all of them.
-    fn read(bytes: &[u8], version: Version) -> Result<Packet<'_>, DecodeError> {
+    pub(crate) fn read(bytes: &[u8], version: Version) -> Result<Packet<'_>, DecodeError> {
         let frame = frame(bytes, usize::MAX)?.expect("a whole packet");
         assert_eq!(frame.len, bytes.len());
         decode(frame, version)
     }
 
     /// A packet from its first byte and the parts of its body.
-    fn packet(first: u8, body: &[&[u8]]) -> Vec<u8> {
+    pub(crate) fn packet(first: u8, body: &[&[u8]]) -> Vec<u8> {
         let body = body.concat();
         let mut bytes = vec![first];
         crate::mqtt::output::put_varint(&mut bytes, body.len());
@@ -497,10 +388,19 @@ mod tests {
         bytes
     }
 
+    /// The reason code of the refusal, 0 if there is none.
+    pub(crate) fn refusal(bytes: &[u8], version: Version) -> u8 {
+        read(bytes, version).map_or_else(|error| error.reason.code(), |_| 0)
+    }
+
+    pub(crate) const V31: Version = Version::V31;
+    pub(crate) const V311: Version = Version::V311;
+    pub(crate) const V5: Version = Version::V5;
+
     #[test]
     fn publish_is_read() {
         let bytes = packet(0x3b, &[b"\0\x03a/b\0\x07hello"]);
-        let Ok(Packet::Publish(publish)) = read(&bytes, Version::V311) else {
+        let Ok(Packet::Publish(publish)) = read(&bytes, V311) else {
             panic!("not a PUBLISH");
         };
         assert_eq!(publish.topic, Topic::new("a/b"));
@@ -510,5 +410,130 @@ mod tests {
             (true, Qos::AtLeastOnce, true)
         );
         assert_eq!(publish.payload, b"hello");
+    }
+
+    #[test]
+    fn publish_with_impossible_flags_is_malformed() {
+        let qos_3 = packet(0x36, &[b"\0\x01a\0\x01"]);
+        let dup_qos_0 = packet(0x38, &[b"\0\x01a"]);
+        for version in [V31, V311, V5] {
+            assert_eq!(refusal(&qos_3, version), 0x81);
+        }
+        assert_eq!(refusal(&dup_qos_0, V311), 0x81);
+        // 3.1 lets it pass; it means nothing there.
+        let Ok(Packet::Publish(publish)) = read(&dup_qos_0, V31) else {
+            panic!("not a PUBLISH");
+        };
+        assert!(!publish.dup);
+    }
+
+    #[test]
+    fn publish_needs_a_topic_except_in_5_0_where_an_alias_may_stand_for_it() {
+        let empty = packet(0x30, &[b"\0\0", b"\x03\x23\0\x01"]);
+        assert_eq!(refusal(&empty, V31), 0x82);
+        assert_eq!(refusal(&empty, V311), 0x82);
+        let Ok(Packet::Publish(publish)) = read(&empty, V5) else {
+            panic!("not a PUBLISH");
+        };
+        assert_eq!(publish.topic, None);
+    }
+
+    #[test]
+    fn publish_to_a_wildcard_or_with_packet_id_0_is_a_protocol_error() {
+        assert_eq!(refusal(&packet(0x30, &[b"\0\x03a/#"]), V311), 0x82);
+        assert_eq!(refusal(&packet(0x30, &[b"\0\x01+\0"]), V5), 0x82);
+        assert_eq!(refusal(&packet(0x32, &[b"\0\x01a\0\0"]), V311), 0x82);
+    }
+
+    #[test]
+    fn reserved_flags_are_refused_but_in_3_1() {
+        let pubrel_again = packet(0x6a, &[b"\0\x01"]);
+        assert_eq!(refusal(&pubrel_again, V31), 0);
+        assert_eq!(refusal(&pubrel_again, V311), 0x81);
+        assert_eq!(refusal(&packet(0x80, &[b"\0\x01\0\x01a\0"]), V311), 0x81);
+        assert_eq!(refusal(&[0xc1, 0], V5), 0x81);
+    }
+
+    #[test]
+    fn padded_remaining_length_is_refused_in_5_0_alone() {
+        let padded = [0xc0, 0x80, 0];
+        assert_eq!(refusal(&padded, V311), 0);
+        assert_eq!(refusal(&padded, V5), 0x81);
+    }
+
+    #[test]
+    fn bytes_after_the_last_field_are_malformed() {
+        for bytes in [
+            packet(0x40, &[b"\0\x01\0\0"]),
+            packet(0xc0, &[b"x"]),
+            packet(0xe0, &[b"\0"]),
+            packet(0xb0, &[b"\0\x01\0"]),
+            packet(0x82, &[b"\0\x01\0\x01a\0\0"]),
+        ] {
+            assert_eq!(refusal(&bytes, V311), 0x81, "{bytes:x?}");
+        }
+        assert_eq!(refusal(&packet(0x40, &[b"\0\x01\0\0x"]), V5), 0x81);
+    }
+
+    #[test]
+    fn subscribe_is_refused_for_any_of_its_parts() {
+        let subscribe = |options: u8| packet(0x82, &[b"\0\x01\0\0\x01a", &[options]]);
+        assert_eq!(refusal(&subscribe(0x2e), V5), 0);
+        // QoS 3, retain handling 3, reserved bits.
+        assert_eq!(refusal(&subscribe(0x03), V5), 0x82);
+        assert_eq!(refusal(&subscribe(0x30), V5), 0x82);
+        assert_eq!(refusal(&subscribe(0x40), V5), 0x81);
+        // In 3.x there is only the QoS.
+        assert_eq!(refusal(&packet(0x82, &[b"\0\x01\0\x01a\x04"]), V311), 0x81);
+        // No filter, packet identifier 0, a filter that is none, a truncated one.
+        assert_eq!(refusal(&packet(0x82, &[b"\0\x01"]), V311), 0x82);
+        assert_eq!(refusal(&packet(0xa2, &[b"\0\x01"]), V311), 0x82);
+        assert_eq!(refusal(&packet(0x82, &[b"\0\0\0\x01a\0"]), V311), 0x81);
+        assert_eq!(refusal(&packet(0x82, &[b"\0\x01\0\x02a#\0"]), V311), 0x81);
+        assert_eq!(refusal(&packet(0x82, &[b"\0\x01\0\x05a"]), V311), 0x81);
+        // No local on a shared subscription.
+        let shared = |options: u8| packet(0x82, &[b"\0\x01\0\0\x0a$share/g/a", &[options]]);
+        assert_eq!(refusal(&shared(0), V5), 0);
+        assert_eq!(refusal(&shared(4), V5), 0x82);
+    }
+
+    #[test]
+    fn acknowledgements_have_three_forms_in_5_0() {
+        let ack = |body: &[u8]| match read(&packet(0x40, &[body]), V5) {
+            Ok(Packet::Puback(ack)) => Ok((ack.code, ack.properties.iter().count())),
+            Ok(_) => panic!("not a PUBACK"),
+            Err(error) => Err(error.reason.code()),
+        };
+        assert_eq!(ack(b"\0\x01"), Ok((0, 0)));
+        assert_eq!(ack(b"\0\x01\x10"), Ok((0x10, 0)));
+        assert_eq!(ack(b"\0\x01\x10\0"), Ok((0x10, 0)));
+        assert_eq!(ack(b"\0\x01\x10\x04\x1f\0\x01x"), Ok((0x10, 1)));
+        // Codes of other packets, packet identifier 0, properties cut short.
+        assert_eq!(ack(b"\0\x01\x07"), Err(0x82));
+        assert_eq!(ack(b"\0\0"), Err(0x81));
+        assert_eq!(ack(b"\0\x01\x10\x05"), Err(0x81));
+    }
+
+    #[test]
+    fn answers_of_a_server_hold_what_their_version_knows() {
+        // Reserved flags of CONNACK; 3.1 has no session present flag.
+        assert_eq!(refusal(&[0x20, 2, 2, 0], V311), 0x81);
+        let Ok(Packet::Connack(connack)) = read(&[0x20, 2, 1, 5], V31) else {
+            panic!("not a CONNACK");
+        };
+        assert_eq!((connack.session_present, connack.code), (false, 5));
+        assert_eq!(refusal(&[0x20, 3, 0, 0x05, 0], V5), 0x82);
+        // Codes of SUBACK and UNSUBACK.
+        assert_eq!(refusal(&[0x90, 3, 0, 1, 0x80], V311), 0);
+        assert_eq!(refusal(&[0x90, 3, 0, 1, 0x87], V311), 0x81);
+        assert_eq!(refusal(&[0x90, 4, 0, 1, 0, 0x87], V5), 0);
+        assert_eq!(refusal(&[0x90, 4, 0, 1, 0, 0x03], V5), 0x82);
+        assert_eq!(refusal(&[0xb0, 4, 0, 1, 0, 0x01], V5), 0x82);
+    }
+
+    #[test]
+    fn auth_exists_in_5_0_alone() {
+        assert_eq!(refusal(&[0xf0, 0], V5), 0);
+        assert_eq!(refusal(&[0xf0, 0], V311), 0x81);
     }
 }

@@ -1,12 +1,13 @@
 //! Packets to bytes. Every function appends one whole packet to `out` and cannot fail: what does not fit a field
 //! was refused where it came in.
 
+use super::connect::put_connect;
 pub use super::frame::DUP;
 use super::frame::kind;
-use super::output::{put_binary, put_text, put_u16, put_varint, varint_len};
+use super::output::{put_text, put_u16, put_varint, varint_len};
 use super::{
-    Ack, Connack, Connect, Packet, Properties, Publish, Qos, Subscribe, SubscriptionOptions, Topic,
-    Unsubscribe, Version, Will,
+    Ack, Connack, Packet, Properties, Publish, Qos, Subscribe, SubscriptionOptions, Topic,
+    Unsubscribe, Version,
 };
 use crate::base::limits::REMAINING_LENGTH_MAX;
 
@@ -105,7 +106,7 @@ const fn publish_first(dup: bool, qos: Qos, retain: bool) -> u8 {
 }
 
 /// One packet whose body is written once its header has a place: the remaining length is known only afterwards.
-fn put_packet(out: &mut Vec<u8>, first: u8, body: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn put_packet(out: &mut Vec<u8>, first: u8, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[first, 0]);
     let body_start = out.len();
@@ -123,7 +124,7 @@ fn put_packet(out: &mut Vec<u8>, first: u8, body: impl FnOnce(&mut Vec<u8>)) {
     out.splice(start + 1..body_start, length);
 }
 
-fn put_properties(out: &mut Vec<u8>, properties: Properties<'_>, version: Version) {
+pub(super) fn put_properties(out: &mut Vec<u8>, properties: Properties<'_>, version: Version) {
     if version == Version::V5 {
         put_varint(out, properties.raw().len());
         out.extend_from_slice(properties.raw());
@@ -139,46 +140,6 @@ fn put_code(out: &mut Vec<u8>, code: u8, properties: Properties<'_>, version: Ve
     if !properties.is_empty() {
         put_properties(out, properties, version);
     }
-}
-
-fn put_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
-    put_packet(out, kind::CONNECT << 4, |out| {
-        let version = connect.version;
-        put_text(
-            out,
-            match version {
-                Version::V31 => "MQIsdp",
-                Version::V311 | Version::V5 => "MQTT",
-            },
-        );
-        // 5.0 has no bridge bit.
-        let bridge = connect.bridge && version != Version::V5;
-        out.push(version as u8 | u8::from(bridge) << 7);
-        out.push(connect_flags(connect));
-        put_u16(out, connect.keep_alive);
-        put_properties(out, connect.properties, version);
-        put_text(out, connect.client_id);
-        if let Some(will) = &connect.will {
-            put_properties(out, will.properties, version);
-            put_text(out, will.topic.as_str());
-            put_binary(out, will.payload);
-        }
-        if let Some(username) = connect.username {
-            put_text(out, username);
-        }
-        if let Some(password) = connect.password {
-            put_binary(out, password);
-        }
-    });
-}
-
-fn connect_flags(connect: &Connect<'_>) -> u8 {
-    let will =
-        |Will { qos, retain, .. }: &Will<'_>| 1 << 2 | (*qos as u8) << 3 | u8::from(*retain) << 5;
-    u8::from(connect.clean_start) << 1
-        | connect.will.as_ref().map_or(0, will)
-        | u8::from(connect.password.is_some()) << 6
-        | u8::from(connect.username.is_some()) << 7
 }
 
 fn put_connack(out: &mut Vec<u8>, connack: &Connack<'_>, version: Version) {
@@ -251,4 +212,119 @@ fn put_unsubscribe(out: &mut Vec<u8>, unsubscribe: &Unsubscribe<'_>, version: Ve
             put_text(out, filter.as_str());
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::{Disconnect, PacketId, PropertiesBuilder, Property, Suback};
+
+    fn encoded(packet: &Packet<'_>, version: Version) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        encode(packet, version, &mut out);
+        out.split_off(6)
+    }
+
+    fn ack(code: u8) -> Ack<'static> {
+        Ack {
+            packet_id: PacketId::new(0x0102).unwrap(),
+            code,
+            properties: Properties::NONE,
+        }
+    }
+
+    #[test]
+    fn acknowledgements_are_as_short_as_they_can_be() {
+        let puback = |code, version| encoded(&Packet::Puback(ack(code)), version);
+        assert_eq!(puback(0, Version::V311), [0x40, 2, 1, 2]);
+        assert_eq!(puback(0x10, Version::V311), [0x40, 2, 1, 2]);
+        assert_eq!(puback(0, Version::V5), [0x40, 2, 1, 2]);
+        assert_eq!(puback(0x10, Version::V5), [0x40, 3, 1, 2, 0x10]);
+        assert_eq!(
+            encoded(&Packet::Pubrel(ack(0)), Version::V5),
+            [0x62, 2, 1, 2]
+        );
+    }
+
+    #[test]
+    fn disconnect_has_a_body_in_5_0_alone() {
+        let disconnect = |code, version| {
+            let properties = Properties::NONE;
+            encoded(
+                &Packet::Disconnect(Disconnect { code, properties }),
+                version,
+            )
+        };
+        assert_eq!(disconnect(0x8e, Version::V5), [0xe0, 1, 0x8e]);
+        assert_eq!(disconnect(0, Version::V5), [0xe0, 0]);
+        assert_eq!(disconnect(0x8e, Version::V311), [0xe0, 0]);
+    }
+
+    #[test]
+    fn connack_of_3_1_has_no_session_present_flag() {
+        let connack = Packet::Connack(Connack {
+            session_present: true,
+            code: 0,
+            properties: Properties::NONE,
+        });
+        assert_eq!(encoded(&connack, Version::V31), [0x20, 2, 0, 0]);
+        assert_eq!(encoded(&connack, Version::V311), [0x20, 2, 1, 0]);
+        assert_eq!(encoded(&connack, Version::V5), [0x20, 3, 1, 0, 0]);
+    }
+
+    #[test]
+    fn long_body_gets_a_long_length() {
+        let codes = [0; 300];
+        let suback = Packet::Suback(Suback {
+            packet_id: PacketId::MIN,
+            properties: Properties::NONE,
+            codes: &codes,
+        });
+        let bytes = encoded(&suback, Version::V311);
+        assert_eq!(bytes[..5], [0x90, 0xae, 0x02, 0, 1]);
+        assert_eq!(bytes.len(), 305);
+    }
+
+    #[test]
+    fn head_and_payload_are_what_encode_makes_of_the_whole() {
+        let mut properties = PropertiesBuilder::default();
+        properties.push(Property::ContentType("text"));
+        for version in [Version::V311, Version::V5] {
+            for qos in [Qos::AtMostOnce, Qos::ExactlyOnce] {
+                for payload_len in [0, 100, 130, 20_000] {
+                    let payload = vec![7; payload_len];
+                    let form = PublishForm {
+                        version,
+                        qos,
+                        retain: true,
+                        topic: Topic::new("a/b").unwrap(),
+                        properties: properties.as_properties(),
+                        payload: &payload,
+                    };
+                    let mut out = b"before".to_vec();
+                    let packet_id_at = encode_publish_head(&form, &mut out);
+                    let mut head = out.split_off(6);
+                    head.extend(&payload);
+                    assert_eq!(publish_len(&form), Some(head.len()));
+                    if let Some(at) = packet_id_at {
+                        head[at..at + 2].copy_from_slice(&[1, 2]);
+                    }
+                    let whole = encoded(
+                        &Packet::Publish(Publish {
+                            dup: false,
+                            qos,
+                            retain: true,
+                            topic: Some(form.topic),
+                            packet_id: (qos != Qos::AtMostOnce)
+                                .then(|| PacketId::new(0x0102).unwrap()),
+                            properties: form.properties,
+                            payload: &payload,
+                        }),
+                        version,
+                    );
+                    assert_eq!(head, whole);
+                }
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! acknowledgements. What comes from a peer is checked here once; the checked types (`Topic`, `Filter`,
 //! `Properties`) can only be made by a check. This room knows no session: what is allowed *when* is `session`'s.
 
+mod connect;
 pub mod decode;
 pub mod encode;
 pub mod frame;
@@ -13,6 +14,9 @@ pub mod packet;
 pub mod property;
 pub mod reason;
 pub mod topic;
+
+#[cfg(test)]
+mod round_trip;
 
 pub use decode::DecodeError;
 pub use packet::*;

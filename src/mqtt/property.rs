@@ -167,7 +167,7 @@ impl<'a> IntoIterator for Properties<'a> {
 }
 
 /// The properties of a block, one by one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Iter<'a> {
     input: Input<'a>,
 }
@@ -248,7 +248,8 @@ fn spans(properties: Properties<'_>) -> impl Iterator<Item = (PropertyId, &[u8])
     let mut rest = properties.raw;
     std::iter::from_fn(move || {
         let mut input = Input::new(rest);
-        let id = Property::take(&mut input).ok()?.id();
+        let id = take_id(&mut input).ok()?;
+        id.skip_value(&mut input).ok()?;
         let (span, after) = rest.split_at_checked(rest.len() - input.len())?;
         rest = after;
         Some((id, span))
@@ -291,9 +292,7 @@ impl<'a> Property<'a> {
 
     /// The property at the front of `input`, of the right type but its value not judged otherwise.
     fn take(input: &mut Input<'a>) -> Result<Self, DecodeError> {
-        // The standard makes the identifier a variable byte integer; all that there are fit one byte.
-        let id = PropertyId::from_u8(input.take_u8()?)
-            .ok_or(DecodeError::malformed("unknown property"))?;
+        let id = take_id(input)?;
         Ok(match id {
             PropertyId::PayloadFormatIndicator => Self::PayloadFormatIndicator(input.take_u8()?),
             PropertyId::MessageExpiryInterval => Self::MessageExpiryInterval(input.take_u32()?),
@@ -400,6 +399,11 @@ impl<'a> Property<'a> {
     }
 }
 
+/// The standard makes the identifier a variable byte integer; all that there are fit one byte.
+fn take_id(input: &mut Input<'_>) -> Result<PropertyId, DecodeError> {
+    PropertyId::from_u8(input.take_u8()?).ok_or(DecodeError::malformed("unknown property"))
+}
+
 fn take_bool(input: &mut Input<'_>) -> Result<bool, DecodeError> {
     match input.take_u8()? {
         0 => Ok(false),
@@ -443,6 +447,42 @@ impl PropertyId {
         })
     }
 
+    /// Steps over the value behind the id without a look at it: how blocks that were checked are cut into pieces.
+    fn skip_value(self, input: &mut Input<'_>) -> Result<(), DecodeError> {
+        match self {
+            Self::PayloadFormatIndicator
+            | Self::RequestProblemInformation
+            | Self::RequestResponseInformation
+            | Self::MaximumQos
+            | Self::RetainAvailable
+            | Self::WildcardSubscriptionAvailable
+            | Self::SubscriptionIdentifierAvailable
+            | Self::SharedSubscriptionAvailable => input.take(1).map(drop),
+            Self::ServerKeepAlive
+            | Self::ReceiveMaximum
+            | Self::TopicAliasMaximum
+            | Self::TopicAlias => input.take(2).map(drop),
+            Self::MessageExpiryInterval
+            | Self::SessionExpiryInterval
+            | Self::WillDelayInterval
+            | Self::MaximumPacketSize => input.take(4).map(drop),
+            Self::SubscriptionIdentifier => input.take_varint().map(drop),
+            Self::ContentType
+            | Self::ResponseTopic
+            | Self::CorrelationData
+            | Self::AssignedClientIdentifier
+            | Self::AuthenticationMethod
+            | Self::AuthenticationData
+            | Self::ResponseInformation
+            | Self::ServerReference
+            | Self::ReasonString => input.take_binary().map(drop),
+            Self::UserProperty => {
+                input.take_binary()?;
+                input.take_binary().map(drop)
+            }
+        }
+    }
+
     /// Its bit in a set of properties: all ids are below 64.
     const fn bit(self) -> u64 {
         1 << (self as u8)
@@ -450,13 +490,13 @@ impl PropertyId {
 }
 
 impl Place {
-    const fn allows(self, id: PropertyId) -> bool {
+    pub(super) const fn allows(self, id: PropertyId) -> bool {
         self.allowed() & id.bit() != 0
     }
 
     /// User properties repeat everywhere; a PUBLISH to a client has one identifier for each of its subscriptions
     /// that match.
-    const fn allows_many(self, id: PropertyId) -> bool {
+    pub(super) const fn allows_many(self, id: PropertyId) -> bool {
         match id {
             PropertyId::UserProperty => true,
             PropertyId::SubscriptionIdentifier => matches!(self, Self::Publish),
@@ -510,5 +550,134 @@ impl Place {
             Self::Auth => REASON | AUTHENTICATION,
         };
         own | Id::UserProperty.bit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(raw: &[u8], place: Place) -> u8 {
+        Properties::check(raw, place).map_or_else(|error| error.reason.code(), |_| 0)
+    }
+
+    #[test]
+    fn property_that_the_packet_may_not_hold_is_malformed() {
+        assert_eq!(refusal(b"\x01\x01", Place::Publish), 0);
+        assert_eq!(refusal(b"\x01\x01", Place::Connect), 0x81);
+        assert_eq!(refusal(b"\x18\0\0\0\x05", Place::Will), 0);
+        assert_eq!(refusal(b"\x18\0\0\0\x05", Place::Connect), 0x81);
+        assert_eq!(refusal(b"\x04\0", Place::Publish), 0x81);
+        assert_eq!(refusal(b"\x80\x01", Place::Publish), 0x81);
+    }
+
+    #[test]
+    fn property_given_twice_is_a_protocol_error_unless_it_may_repeat() {
+        assert_eq!(refusal(b"\x01\x01\x01\x01", Place::Publish), 0x82);
+        assert_eq!(refusal(b"\x0b\x01\x0b\x02", Place::Subscribe), 0x82);
+        assert_eq!(refusal(b"\x0b\x01\x0b\x02", Place::Publish), 0);
+        assert_eq!(
+            refusal(b"\x26\0\x01a\0\0\x26\0\x01a\0\0", Place::Unsubscribe),
+            0
+        );
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for (raw, place, code) in [
+            (&b"\x21\0\0"[..], Place::Connect, 0x82),
+            (b"\x27\0\0\0\0", Place::Connect, 0x82),
+            (b"\x17\x02", Place::Connect, 0x82),
+            (b"\x01\x02", Place::Publish, 0x82),
+            (b"\x0b\0", Place::Subscribe, 0x82),
+            (b"\x08\0\x01#", Place::Publish, 0x82),
+            (b"\x08\0\0", Place::Will, 0x82),
+            (b"\x24\x02", Place::Connack, 0x82),
+            (b"\x16\0\x01a", Place::Connect, 0x82),
+            (b"\x23\0\0", Place::Publish, 0x94),
+            (b"\x0b\x81\0", Place::Subscribe, 0x81),
+            (b"\x03\0\x01\xff", Place::Publish, 0x81),
+        ] {
+            assert_eq!(refusal(raw, place), code, "{raw:x?}");
+        }
+    }
+
+    #[test]
+    fn truncated_property_is_malformed_at_every_byte() {
+        let mut builder = PropertiesBuilder::default();
+        builder
+            .push(Property::MessageExpiryInterval(7))
+            .push(Property::UserProperty("name", "value"))
+            .push(Property::SubscriptionIdentifier(300));
+        let raw = builder.as_properties().raw();
+        let whole = [0, 5, 5 + 14, raw.len()];
+        for cut in 0..=raw.len() {
+            let expected = if whole.contains(&cut) { 0 } else { 0x81 };
+            assert_eq!(refusal(&raw[..cut], Place::Publish), expected, "{cut}");
+        }
+    }
+
+    /// Three properties, the message expiry interval in the middle.
+    const FORWARDED: [Property<'static>; 3] = [
+        Property::ContentType("text"),
+        Property::MessageExpiryInterval(60),
+        Property::UserProperty("a", "b"),
+    ];
+
+    fn block(properties: &[Property<'_>]) -> PropertiesBuilder {
+        let mut builder = PropertiesBuilder::default();
+        for property in properties {
+            builder.push(*property);
+        }
+        builder
+    }
+
+    #[test]
+    fn expiry_is_replaced_in_its_place() {
+        let mut forwarded = PropertiesBuilder::default();
+        forwarded.push_all_with_expiry(block(&FORWARDED).as_properties(), 9);
+        let mut expected = FORWARDED;
+        expected[1] = Property::MessageExpiryInterval(9);
+        assert!(forwarded.as_properties().iter().eq(expected));
+        // Where there was none, none is added.
+        forwarded.clear();
+        forwarded.push_all_with_expiry(block(&FORWARDED[2..]).as_properties(), 9);
+        assert!(forwarded.as_properties().iter().eq([FORWARDED[2]]));
+    }
+
+    #[test]
+    fn one_property_is_left_out_and_the_others_keep_their_order() {
+        let mut forwarded = PropertiesBuilder::default();
+        let original = block(&FORWARDED);
+        forwarded.push_all_but(original.as_properties(), PropertyId::ContentType);
+        assert!(
+            forwarded
+                .as_properties()
+                .iter()
+                .eq(FORWARDED[1..].iter().copied())
+        );
+        forwarded.clear();
+        forwarded.push_all_but(original.as_properties(), PropertyId::TopicAlias);
+        assert_eq!(forwarded.as_properties(), original.as_properties());
+    }
+
+    #[test]
+    fn iteration_of_garbage_stops_where_it_makes_no_sense() {
+        let garbage = Properties::trusted(b"\x01\x01\x02\0");
+        assert!(garbage.iter().eq([Property::PayloadFormatIndicator(1)]));
+        assert_eq!(garbage.find(PropertyId::MessageExpiryInterval), None);
+        let mut copy = PropertiesBuilder::default();
+        copy.push_all_with_expiry(garbage, 1);
+        assert_eq!(copy.as_properties().raw(), b"\x01\x01");
+    }
+
+    #[test]
+    fn every_id_comes_back_from_its_byte() {
+        let known = (0..=255u8).filter_map(|byte| Some((byte, PropertyId::from_u8(byte)?)));
+        assert_eq!(known.clone().count(), 27);
+        for (byte, id) in known {
+            assert_eq!(id as u8, byte);
+            assert!(byte < 64);
+        }
     }
 }

@@ -236,10 +236,10 @@ mod tests {
 
     #[test]
     fn every_reason_comes_back_from_its_byte() {
-        let known: Vec<Reason> = (0..=255).filter_map(Reason::from_u8).collect();
-        assert_eq!(known.len(), 43);
-        for reason in known {
-            assert_eq!(Reason::from_u8(reason.code()), Some(reason));
+        let known = (0..=255u8).filter_map(|code| Some((code, Reason::from_u8(code)?)));
+        assert_eq!(known.clone().count(), 43);
+        for (code, reason) in known {
+            assert_eq!(reason.code(), code);
             assert!(!reason.text().is_empty());
         }
     }

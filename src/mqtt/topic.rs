@@ -40,16 +40,19 @@ impl<'a> Filter<'a> {
         if !fits(filter.as_bytes()) {
             return None;
         }
-        let inner = match filter.strip_prefix("$share") {
-            // A filter like `$shared/x` shares nothing; `$share` alone is refused, as in the original.
-            Some(rest) if rest.is_empty() || rest.starts_with('/') => {
-                let (group, inner) = rest.strip_prefix('/')?.split_once('/')?;
-                if group.is_empty() || inner.is_empty() || group.contains(['+', '#']) {
-                    return None;
-                }
-                inner
+        let inner = if is_shared(filter) {
+            let (group, inner) = filter.strip_prefix("$share/")?.split_once('/')?;
+            // A group within a group means nothing: what is behind the group is a filter by itself.
+            if group.is_empty()
+                || inner.is_empty()
+                || group.contains(['+', '#'])
+                || is_shared(inner)
+            {
+                return None;
             }
-            _ => filter,
+            inner
+        } else {
+            filter
         };
         (!filter.contains('\0') && wildcards_stand_alone(inner)).then_some(Self(filter))
     }
@@ -97,6 +100,13 @@ fn fits(bytes: &[u8]) -> bool {
         || bytes.iter().filter(|byte| **byte == b'/').count() < TOPIC_LEVELS_MAX
 }
 
+/// Whether the first level is `$share`; alone it is refused, as in the original.
+fn is_shared(filter: &str) -> bool {
+    filter
+        .strip_prefix("$share")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// `+` fills its level, and `#` fills the last one.
 fn wildcards_stand_alone(filter: &str) -> bool {
     let mut levels = filter.split('/').peekable();
@@ -125,6 +135,151 @@ fn levels_match(filter: &[u8], topic: &[u8]) -> bool {
             (Some(b"+"), Some(_)) => {}
             (Some(wanted), Some(level)) if wanted == level => {}
             _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn matches(filter: &str, topic: &str) -> bool {
+        Filter::new(filter)
+            .unwrap()
+            .matches(Topic::new(topic).unwrap())
+    }
+
+    #[test]
+    fn topic_names_have_neither_wildcards_nor_nul() {
+        for name in ["a", "/", "a/b", "$SYS/x", " ", "a b/é", "a//b"] {
+            assert!(Topic::new(name).is_some(), "{name:?}");
+        }
+        for name in ["", "+", "#", "a/+", "a#", "a\0b"] {
+            assert!(Topic::new(name).is_none(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn length_and_depth_are_bounded_for_both() {
+        let longest = "a".repeat(STRING_BYTES_MAX);
+        let deepest = "/".repeat(TOPIC_LEVELS_MAX - 1);
+        for fine in [&longest, &deepest] {
+            assert!(Topic::new(fine).is_some() && Filter::new(fine).is_some());
+        }
+        for bad in [longest + "a", deepest + "/"] {
+            assert!(Topic::new(&bad).is_none() && Filter::new(&bad).is_none());
+        }
+    }
+
+    #[test]
+    fn wildcards_fill_their_level_and_the_many_level_one_is_last() {
+        for filter in ["#", "+", "a/#", "+/#", "a/+/b", "/+", "+/", "$SYS/#"] {
+            assert!(Filter::new(filter).is_some(), "{filter:?}");
+        }
+        for filter in [
+            "", "a#", "#/a", "a/#/b", "##", "+a", "a+", "++", "a/b+/c", "a\0",
+        ] {
+            assert!(Filter::new(filter).is_none(), "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn shared_subscription_has_a_group_and_a_filter() {
+        let filter = Filter::new("$share/g/a/+").unwrap();
+        let (group, inner) = filter.shared().unwrap();
+        assert_eq!((group, inner.as_str()), ("g", "a/+"));
+        assert!(matches("$share/g/a/+", "a/b") && !matches("$share/g/a/+", "$share/g/a/b"));
+        for bad in [
+            "$share",
+            "$share/",
+            "$share/g",
+            "$share/g/",
+            "$share//a",
+            "$share/+/a",
+            "$share/g#/a",
+            "$share/g/a#",
+            "$share/g/$share/h/a",
+            "$share/g/$share",
+        ] {
+            assert!(Filter::new(bad).is_none(), "{bad:?}");
+        }
+        assert_eq!(Filter::new("$shared/g/a").unwrap().shared(), None);
+    }
+
+    #[test]
+    fn examples_of_the_standard_match_as_it_says() {
+        for topic in ["sport/tennis/player1", "sport/tennis/player1/ranking"] {
+            assert!(matches("sport/tennis/player1/#", topic));
+        }
+        assert!(matches("sport/#", "sport") && matches("#", "sport"));
+        assert!(matches("sport/tennis/+", "sport/tennis/player1"));
+        assert!(!matches("sport/tennis/+", "sport/tennis/player1/ranking"));
+        assert!(!matches("sport/+", "sport") && matches("sport/+", "sport/"));
+        assert!(matches("+/+", "/finance") && matches("/+", "/finance"));
+        assert!(!matches("+", "/finance"));
+    }
+
+    #[test]
+    fn leading_wildcard_does_not_match_a_leading_dollar() {
+        assert!(!matches("#", "$SYS/x") && !matches("+/x", "$SYS/x"));
+        assert!(matches("$SYS/#", "$SYS/x") && matches("$SYS/+", "$SYS/x"));
+        assert!(matches("a/+", "a/$x"));
+    }
+
+    /// Matching as one would explain it: by what remains of both.
+    fn naive(filter: &[&str], topic: &[&str]) -> bool {
+        match (filter, topic) {
+            (["#"], _) | ([], []) => true,
+            (["+", filter @ ..], [_, topic @ ..]) => naive(filter, topic),
+            ([wanted, filter @ ..], [level, topic @ ..]) => wanted == level && naive(filter, topic),
+            _ => false,
+        }
+    }
+
+    fn levels(choices: &'static [&'static str]) -> impl Strategy<Value = String> {
+        prop::collection::vec(prop::sample::select(choices), 1..6)
+            .prop_map(|levels| levels.join("/"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 2000,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn matching_agrees_with_a_naive_model(
+            filter in levels(&["a", "b", "", "+", "#", "$x"]),
+            topic in levels(&["a", "b", "", "ab", "$x"]),
+        ) {
+            if let (Some(filter), Some(topic)) = (Filter::new(&filter), Topic::new(&topic)) {
+                let names_hidden = topic.as_str().starts_with('$')
+                    && (filter.as_str().starts_with('+') || filter.as_str().starts_with('#'));
+                let filter_levels: Vec<&str> = filter.as_str().split('/').collect();
+                let topic_levels: Vec<&str> = topic.as_str().split('/').collect();
+                prop_assert_eq!(
+                    filter.matches(topic),
+                    !names_hidden && naive(&filter_levels, &topic_levels)
+                );
+            }
+        }
+
+        #[test]
+        fn every_topic_name_is_a_filter_that_matches_itself(topic in "[a-c$/]{1,12}") {
+            let topic = Topic::new(&topic).unwrap();
+            if let Some(filter) = Filter::new(topic.as_str()) && filter.shared().is_none() {
+                prop_assert!(!filter.has_wildcard());
+                prop_assert!(filter.matches(topic));
+            }
+        }
+
+        #[test]
+        fn nothing_that_is_trusted_can_panic(filter in "\\PC{0,20}", topic in "\\PC{0,20}") {
+            let filter = Filter::trusted(&filter);
+            let _ = (filter.matches(Topic::trusted(&topic)), filter.shared(), filter.has_wildcard());
         }
     }
 }

@@ -4,7 +4,36 @@
 //! `shm.rs` is the one audited unsafe file; `record.rs` is pure. This room moves opaque records; what they mean is
 //! `ipc::mesh`.
 
+pub mod layout;
+pub mod memory;
+pub mod record;
+
+mod cursors;
+mod doorbell;
+mod inbox;
+
+mod outbox;
+mod overflow;
+mod peer;
+mod shared_mesh;
+mod shm;
+
+pub use cursors::HeartbeatView;
+pub use doorbell::create_doorbell;
+pub use layout::ring_bytes_are_valid;
+pub use shared_mesh::{Received, RingError, RingMesh, SharedMesh};
+pub use shm::{Seal, create_cursors, create_outbox, seal};
+
+use crate::base::clock::Instant;
 use crate::base::ids::{Incarnation, MemberId, MemberMask, Position, Serial};
+use crate::base::log::Log;
+
+/// What deciding code is lent for one step: the mesh to speak into, the log, and the time.
+pub struct Cx<'a, M: Mesh> {
+    pub mesh: &'a mut M,
+    pub log: &'a mut Log,
+    pub now: Instant,
+}
 
 /// What a member's deciding code may ask of the mesh. The rings implement it; so does the simulation.
 pub trait Mesh {

@@ -1,2 +1,9 @@
-//! PURE: the subscription index.
+//! PURE: which subscribers' filters match a topic, and what members tell each other about theirs.
+
+pub mod foreign;
 pub mod index;
+pub mod interest;
+
+pub use foreign::Foreign;
+pub use index::Index;
+pub use interest::Interest;

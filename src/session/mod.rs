@@ -1,1 +1,11 @@
-//! PURE: one connected client: (event, now) -> actions.
+//! PURE: one connected client: what its packets may say, and which packet identifiers are under way.
+//!
+//! No sockets and no subscriptions here: the worker's dispatch asks, and does what the answer says.
+
+pub mod connect;
+pub mod inbound;
+pub mod window;
+
+pub use connect::{Admission, Refusal, admit};
+pub use inbound::{Inbound, Received};
+pub use window::{Place, Queued, QueuedMessage, Window};

@@ -1,1 +1,141 @@
-//! The store: state, and (later) disk.
+//! The store: client directory, persistent sessions and their queues, retained messages, wills; and (later) disk.
+//!
+//! This file is its life; what it decides is `authority`. It touches no socket but the supervisor's channel.
+
+pub mod authority;
+
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use authority::{Store, StoreSettings};
+
+use super::child::Child;
+use super::member::{self, Brain, Identity, Member, MemberError, Phase};
+use crate::base::clock::Instant;
+use crate::base::ids::{Incarnation, MemberId};
+use crate::base::limits::INBOX_BYTES_PER_TURN;
+use crate::config::Config;
+use crate::net::Token;
+use crate::ring::{Cx, Mesh as _, SharedMesh};
+
+/// The life of the store.
+pub fn run(child: Child) -> ExitCode {
+    member::end(live(child))
+}
+
+fn live(child: Child) -> Result<(), MemberError> {
+    let mut store = Member::new(child, |config, me: &Identity| {
+        Store::new(settings(&config), me.hash_key)
+    })?;
+    while !is_over(&store) {
+        turn(&mut store)?;
+    }
+    // As in a worker: the channel closes with the process, not before.
+    std::mem::forget(store);
+    Ok(())
+}
+
+fn turn(store: &mut Member<Store>) -> Result<(), MemberError> {
+    store.wait(false, None)?;
+    for at in 0..store.poller.len() {
+        let ready = store.poller.ready(at).map(|ready| ready.token);
+        if ready.map(Token::<slotmap::DefaultKey>::unpack) == Some(Token::Control) {
+            // The store has no use for sockets, and is given none.
+            store.obey()?;
+        }
+    }
+    store.inboxes(INBOX_BYTES_PER_TURN);
+    store.with_cx(|brain, cx| brain.tick(cx));
+    store.finish_turn()?;
+    store.write_log();
+    Ok(())
+}
+
+fn is_over(store: &Member<Store>) -> bool {
+    store.phase() == Phase::Stopping && (store.mesh.overflow_bytes() == 0 || store.is_out_of_time())
+}
+
+fn settings(config: &Config) -> StoreSettings {
+    let expiration = config.persistent_client_expiration;
+    StoreSettings {
+        max_inflight_messages: config.max_inflight_messages,
+        max_queued_messages: config.max_queued_messages,
+        max_queued_bytes: config.max_queued_bytes,
+        queue_qos0_messages: config.queue_qos0_messages,
+        retain_available: config.retain_available,
+        persistent_client_expiration: expiration
+            .map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
+    }
+}
+
+impl Brain for Store {
+    fn record(
+        &mut self,
+        from: MemberId,
+        incarnation: Incarnation,
+        kind: u8,
+        bytes: &[u8],
+        cx: &mut Cx<'_, SharedMesh>,
+    ) {
+        self.record(from, incarnation, kind, bytes, cx);
+    }
+
+    fn member_joined(
+        &mut self,
+        member: MemberId,
+        incarnation: Incarnation,
+        cx: &mut Cx<'_, SharedMesh>,
+    ) {
+        self.member_joined(member, incarnation, cx);
+    }
+
+    fn member_gone(
+        &mut self,
+        member: MemberId,
+        incarnation: Incarnation,
+        cx: &mut Cx<'_, SharedMesh>,
+    ) {
+        self.member_gone(member, incarnation, cx);
+    }
+
+    fn member_drained(&mut self, _: MemberId, _: Incarnation, _: &mut Cx<'_, SharedMesh>) {
+        // What it left behind is settled when everybody has drained it.
+    }
+
+    fn member_removed(
+        &mut self,
+        member: MemberId,
+        incarnation: Incarnation,
+        cx: &mut Cx<'_, SharedMesh>,
+    ) {
+        self.member_removed(member, incarnation, cx);
+    }
+
+    fn configure(&mut self, config: Rc<Config>) {
+        self.set_settings(settings(&config));
+    }
+
+    fn tick(&mut self, cx: &mut Cx<'_, SharedMesh>) {
+        self.tick(cx);
+    }
+
+    fn next_deadline(&self, _: &Cx<'_, SharedMesh>) -> Option<Instant> {
+        self.next_deadline()
+    }
+
+    fn end_of_turn(&mut self, cx: &mut Cx<'_, SharedMesh>) {
+        self.end_of_turn(cx);
+    }
+
+    fn flushed(&mut self, cx: &mut Cx<'_, SharedMesh>) {
+        self.flushed(cx);
+    }
+
+    fn quiesce(&mut self, _: &mut Cx<'_, SharedMesh>) {}
+
+    fn is_quiet(&self, cx: &Cx<'_, SharedMesh>) -> bool {
+        cx.mesh.overflow_bytes() == 0
+    }
+
+    fn stop(&mut self, _: &mut Cx<'_, SharedMesh>) {}
+}

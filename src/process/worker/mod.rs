@@ -1,1 +1,405 @@
-//! A worker: the network, inbound.
+//! A worker: the network, inbound. Sockets, MQTT, transient sessions and routing, in one single-threaded loop.
+//!
+//! This file is its life; what it decides is `dispatch`. A worker opens no file and makes no socket: listening sockets
+//! come from the supervisor.
+
+pub mod dispatch;
+
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use dispatch::{AcceptedFrom, ConnId, HangUp, Worker};
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::child::Child;
+use super::member::{self, Brain, Identity, Member, MemberError, Phase, Sockets};
+use crate::base::clock::Instant;
+use crate::base::ids::{Incarnation, MemberId};
+use crate::base::limits::{
+    CONNECTIONS_BETWEEN_INBOXES, DESCRIPTORS_RESERVED, INBOX_BYTES_PER_TURN, INPUT_BYTES_PER_TURN,
+    OUTPUT_BYTES_MAX, OVERFLOW_BYTES_PAUSE,
+};
+use crate::base::log::LogType;
+use crate::config::Config;
+use crate::net::Token;
+use crate::net::accept::{Accept, Accepted, Listeners, Share};
+use crate::net::connections::{Connections, Received};
+use crate::ring::{Cx, Mesh as _, SharedMesh};
+use crate::sys::random;
+
+/// The life of a worker.
+pub fn run(child: Child) -> ExitCode {
+    member::end(live(child))
+}
+
+fn live(child: Child) -> Result<(), MemberError> {
+    let mut seed = [0; 16];
+    random::fill(&mut seed)?;
+    let member = Member::new(child, |config, me: &Identity| {
+        let seed = u128::from_ne_bytes(seed);
+        Worker::new(config, me.member, me.incarnation, me.hash_key, seed)
+    })?;
+    let mut worker = Loop::new(member);
+    while !worker.is_over() {
+        worker.turn()?;
+    }
+    // The kernel closes everything at once; a channel that closes before the process ends looks like a fault.
+    std::mem::forget(worker);
+    Ok(())
+}
+
+struct Loop {
+    member: Member<Worker>,
+    listeners: Listeners,
+    connections: Connections<ConnId>,
+    /// Connections that the descriptor limit leaves room for.
+    connections_max: usize,
+}
+
+impl Loop {
+    fn new(member: Member<Worker>) -> Self {
+        Self {
+            member,
+            listeners: Listeners::default(),
+            connections: Connections::new(),
+            connections_max: connections_max(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.member.phase() == Phase::Stopping
+            && (self.connections.is_empty() || self.member.is_out_of_time())
+    }
+
+    /// One turn. Heads before sockets: nothing is written to a client before the records that it depends on are in
+    /// shared memory.
+    fn turn(&mut self) -> Result<(), MemberError> {
+        let deadline = self.next_deadline();
+        self.member.wait(self.has_work(), deadline)?;
+        self.note_events()?;
+        self.member.inboxes(INBOX_BYTES_PER_TURN);
+        self.accept();
+        self.read();
+        self.connections.tick(self.member.now);
+        self.member.with_cx(|brain, cx| brain.tick(cx));
+        self.read_silent();
+        self.member.finish_turn()?;
+        self.write();
+        self.close();
+        let brain = &self.member.brain;
+        self.connections.unpark(|id| brain.wants_input(id));
+        self.member.write_log();
+        Ok(())
+    }
+
+    /// Whether there is work that no event will tell of.
+    fn has_work(&self) -> bool {
+        (self.may_accept() && self.listeners.has_work(self.member.now))
+            || (self.may_read() && self.connections.readable_len() > 0)
+            || self.connections.has_writable()
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let accepting = self.listeners.next_deadline().filter(|_| self.may_accept());
+        [accepting, self.connections.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Without a store no client can be let in: connections wait in the kernel's queue.
+    fn may_accept(&self) -> bool {
+        self.member.phase() == Phase::Serving
+            && self.member.mesh.live().contains(MemberId::STORE)
+            && self.may_read()
+    }
+
+    /// While the outbox is full, nothing is read that could add to it. Inboxes are: so no cycle of full rings locks.
+    fn may_read(&self) -> bool {
+        self.member.phase() == Phase::Serving
+            && self.member.mesh.overflow_bytes() <= OVERFLOW_BYTES_PAUSE
+    }
+
+    fn note_events(&mut self) -> Result<(), MemberError> {
+        self.connections.next_turn();
+        for at in 0..self.member.poller.len() {
+            let Some(ready) = self.member.poller.ready(at) else {
+                break;
+            };
+            match Token::unpack(ready.token) {
+                Token::Control => self.obey()?,
+                // The edge has done its work: the rings are looked into in every turn.
+                Token::Doorbell => {}
+                Token::Listener(place) => self.listeners.ready(place),
+                Token::Lingering(place) => self.connections.lingering_ready(place),
+                Token::Connection(id) => self.connections.ready(id, ready),
+            }
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self) -> Result<(), MemberError> {
+        for change in self.member.obey()? {
+            match change {
+                Sockets::Listen {
+                    listener,
+                    lent_by,
+                    socket,
+                } => {
+                    let poller = &self.member.poller;
+                    if let Err(e) = self.listeners.add(listener, lent_by, socket, poller) {
+                        self.member.log.line(
+                            LogType::Error,
+                            format_args!("Error: Unable to accept from a listening socket: {e}."),
+                        );
+                    }
+                }
+                Sockets::TakeBack(from) => self.listeners.take_back(from, &self.member.poller),
+            }
+        }
+        if self.member.phase() != Phase::Serving {
+            self.listeners.close(&self.member.poller);
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) {
+        if !self.may_accept() {
+            return;
+        }
+        let now = self.member.now;
+        let mut share = Share::new();
+        loop {
+            let accepted = if self.connections.len() < self.connections_max {
+                self.listeners.accept(&mut share, now)
+            } else if self.listeners.has_work(now) {
+                self.listeners.exhausted(now)
+            } else {
+                Accept::Nothing
+            };
+            match accepted {
+                Accept::One(accepted) => self.let_in(accepted),
+                Accept::Nothing => return,
+                Accept::Exhausted { first } => {
+                    if first {
+                        self.member.log.line(
+                            LogType::Warning,
+                            format_args!(
+                                "Unable to accept new connection, system socket count has been exceeded. \
+                                 Try increasing \"ulimit -n\" or equivalent."
+                            ),
+                        );
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn let_in(&mut self, accepted: Accepted) {
+        let Accepted {
+            socket,
+            peer,
+            listener,
+            port,
+        } = accepted;
+        let (ip, from_port) = (peer.ip(), peer.port());
+        let messages = self.member.config.connection_messages;
+        let settings = self.member.config.listeners.get(usize::from(listener));
+        // Each worker counts its own connections only, so all together may let in more.
+        let most = settings.and_then(|l| usize::try_from(l.max_connections).ok());
+        let log = &mut self.member.log;
+        if most.is_some_and(|most| most > 0 && self.connections.of_listener(listener) >= most) {
+            if messages {
+                log.line(
+                    LogType::Notice,
+                    format_args!("Client connection from {ip} denied: max_connections exceeded."),
+                );
+            }
+            return;
+        }
+        if messages {
+            log.line(
+                LogType::Notice,
+                format_args!("New connection from {ip}:{from_port} on port {port}."),
+            );
+            let me = self.member.mesh.me();
+            log.line(
+                LogType::Debug,
+                format_args!("Connection from {ip}:{from_port} is served by {me}."),
+            );
+        }
+        let from = AcceptedFrom { peer, listener };
+        let id = self.member.with_cx(|brain, cx| brain.accept(from, cx));
+        let poller = &self.member.poller;
+        if let Err(e) = self.connections.insert(id, socket, listener, poller) {
+            self.hang_up(id, HangUp::Error(e.kind()));
+        }
+    }
+
+    /// Gives everybody who may have sent something a turn. Who has none because others sent much is the first of the
+    /// next turn: what was read is to be passed on before more is taken in.
+    fn read(&mut self) {
+        let mut left = INPUT_BYTES_PER_TURN;
+        for nth in 1..=self.connections.readable_len() {
+            if left == 0 || !self.may_read() {
+                return;
+            }
+            let Some(id) = self.connections.next_readable() else {
+                return;
+            };
+            if self.member.brain.wants_input(id) {
+                left = left.saturating_sub(self.read_one(id).unwrap_or(0));
+            } else {
+                self.connections.park(id);
+            }
+            if nth.is_multiple_of(CONNECTIONS_BETWEEN_INBOXES) {
+                self.member.inboxes_between();
+            }
+        }
+    }
+
+    /// Reads once, and says how many bytes; `None` if there was nothing.
+    fn read_one(&mut self, id: ConnId) -> Option<usize> {
+        match self.connections.read(id) {
+            Received::Bytes(bytes) => {
+                self.member.with_cx(|brain, cx| brain.input(id, bytes, cx));
+                return Some(bytes.len());
+            }
+            Received::Nothing => return None,
+            Received::Eof => self.hang_up(id, HangUp::Eof),
+            Received::Error(kind) => self.hang_up(id, HangUp::Error(kind)),
+        }
+        Some(0)
+    }
+
+    fn hang_up(&mut self, id: ConnId, why: HangUp) {
+        self.member.with_cx(|brain, cx| brain.hang_up(id, why, cx));
+    }
+
+    /// A keep-alive is over only if the socket has nothing either: bytes that wait here are not the client's silence.
+    fn read_silent(&mut self) {
+        while let Some(id) = self.member.brain.pop_silent() {
+            if self.read_one(id).is_none() {
+                self.member.with_cx(|brain, cx| brain.silent(id, cx));
+            }
+        }
+    }
+
+    /// Writes what has been gathered, with one system call for each connection.
+    fn write(&mut self) {
+        for id in self.connections.take_writable() {
+            self.write_one(id);
+        }
+        while let Some(id) = self.member.brain.pop_dirty() {
+            self.write_one(id);
+        }
+    }
+
+    fn write_one(&mut self, id: ConnId) {
+        let Some(output) = self.member.brain.output(id) else {
+            return;
+        };
+        let before = output.len();
+        self.connections.write(id, output);
+        if before >= OUTPUT_BYTES_MAX && output.len() < OUTPUT_BYTES_MAX {
+            self.member.with_cx(|brain, cx| brain.wrote(id, cx));
+        }
+    }
+
+    fn close(&mut self) {
+        while let Some((id, rest)) = self.member.brain.pop_closed() {
+            let now = self.member.now;
+            self.connections.close(id, rest, now, &self.member.poller);
+        }
+    }
+}
+
+/// What the descriptor limit leaves for clients. A broker that uses its last descriptor could not hear of a new
+/// sibling, whose rings come as descriptors.
+fn connections_max() -> usize {
+    let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let soft = usize::try_from(soft).unwrap_or(usize::MAX);
+    soft - DESCRIPTORS_RESERVED.min(soft / 2)
+}
+
+impl Brain for Worker {
+    fn record(
+        &mut self,
+        from: MemberId,
+        incarnation: Incarnation,
+        kind: u8,
+        bytes: &[u8],
+        cx: &mut Cx<'_, SharedMesh>,
+    ) {
+        self.record(from, incarnation, kind, bytes, cx);
+    }
+
+    fn member_joined(
+        &mut self,
+        member: MemberId,
+        incarnation: Incarnation,
+        cx: &mut Cx<'_, SharedMesh>,
+    ) {
+        self.member_joined(member, incarnation, cx);
+    }
+
+    fn member_gone(
+        &mut self,
+        member: MemberId,
+        incarnation: Incarnation,
+        cx: &mut Cx<'_, SharedMesh>,
+    ) {
+        self.member_gone(member, incarnation, cx);
+    }
+
+    fn member_drained(
+        &mut self,
+        member: MemberId,
+        incarnation: Incarnation,
+        cx: &mut Cx<'_, SharedMesh>,
+    ) {
+        self.member_drained(member, incarnation, cx);
+    }
+
+    fn member_removed(
+        &mut self,
+        member: MemberId,
+        incarnation: Incarnation,
+        cx: &mut Cx<'_, SharedMesh>,
+    ) {
+        self.member_removed(member, incarnation, cx);
+    }
+
+    fn configure(&mut self, config: Rc<Config>) {
+        self.set_config(config);
+    }
+
+    fn tick(&mut self, cx: &mut Cx<'_, SharedMesh>) {
+        self.tick(cx);
+    }
+
+    fn next_deadline(&self, cx: &Cx<'_, SharedMesh>) -> Option<Instant> {
+        self.next_deadline(cx)
+    }
+
+    fn end_of_turn(&mut self, cx: &mut Cx<'_, SharedMesh>) {
+        self.end_of_turn(cx);
+    }
+
+    fn flushed(&mut self, cx: &mut Cx<'_, SharedMesh>) {
+        self.flushed(cx);
+    }
+
+    fn quiesce(&mut self, cx: &mut Cx<'_, SharedMesh>) {
+        self.quiesce(cx);
+    }
+
+    fn is_quiet(&self, cx: &Cx<'_, SharedMesh>) -> bool {
+        self.is_quiet(cx)
+    }
+
+    fn stop(&mut self, cx: &mut Cx<'_, SharedMesh>) {
+        self.stop(cx);
+    }
+}

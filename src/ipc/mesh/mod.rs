@@ -3,7 +3,12 @@
 //! A record is a kind byte (in the ring's header) and these fields, little-endian. Whoever reads one checks every
 //! length: the writer may be a worker that an attacker has taken over.
 
-use super::wire::{Put, Reader, WireError};
+mod codec;
+
+use std::hash::{BuildHasher, Hasher};
+
+pub use codec::{announce, announcements};
+
 use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber, Incarnation, MemberId, Position};
 use crate::mqtt::{PacketId, Qos};
@@ -162,14 +167,16 @@ pub enum ToWorker<'a> {
         claim: ClaimSerial,
         client: ClientNumber,
         session_present: bool,
+        /// The session lives in the store; a transient one lives in the worker alone.
+        stored: bool,
         received: Vec<u16>,
     },
     /// The id is not yours, with a reason code of 5.0 (0x8E: a newer connection claimed it meanwhile).
     Refuse { claim: ClaimSerial, reason: u8 },
     /// Close that connection with this reason, then release.
     Evict { claim: ClaimSerial, reason: u8 },
-    /// For each filter in order, whether the session had it before. `announced`: the store's announcements of them
-    /// have been applied by every live member.
+    /// For each filter in order, whether the session had it before. The store's announcements of them have been
+    /// applied by every live member.
     Subscribed {
         claim: ClaimSerial,
         request: u32,
@@ -257,4 +264,24 @@ pub enum AnnouncedFilter<'a> {
     Exact(u64),
     /// A filter with wildcards.
     Wildcard(&'a str),
+}
+
+/// Hashes filters without wildcards, and topics against them; keyed anew at each start of the broker, so that
+/// nobody outside can make two filters meet.
+#[derive(Clone, Debug)]
+pub struct FilterHash(foldhash::quality::FixedState, u64);
+
+impl FilterHash {
+    /// The same key in every member gives the same hashes.
+    pub fn new(key: [u64; 2]) -> Self {
+        Self(foldhash::quality::FixedState::with_seed(key[0]), key[1])
+    }
+
+    /// The hash of a filter without wildcards, or of a topic.
+    pub fn of(&self, filter: &str) -> u64 {
+        let mut hasher = self.0.build_hasher();
+        hasher.write_u64(self.1);
+        hasher.write(filter.as_bytes());
+        hasher.finish()
+    }
 }

@@ -1,0 +1,355 @@
+//! Rows of the whole broker.
+
+use super::{Built, Put, Row, Show, State, global, global_limit};
+use crate::base::limits::{
+    AUTO_ID_PREFIX_BYTES_MAX, REMAINING_LENGTH_MAX, RING_BYTES_MAX, RING_SIZE_BYTES_MIN,
+    WORKERS_MAX,
+};
+use crate::config::Workers;
+use crate::config::fault::Problem;
+use crate::config::parse::{Draft, Words};
+use crate::config::value::{Kind, LimitSetting as _, Setting as _, int_of};
+
+/// The rows, in the order of the manual page.
+pub static ROWS: &[Row] = &[
+    Row::new(
+        "allow_anonymous",
+        Kind::Bool,
+        "false; true while no listener is configured",
+        "Whether clients may connect without a user name. Without any listener in the configuration only this machine \
+         can connect, and then the default is true.",
+    )
+    .is(State::Built(Built {
+        put: Put::Value(|draft, value| draft.anonymous.set(value)),
+        show: Show::Global(|config| config.allow_anonymous.show().into_iter().collect()),
+    })),
+    Row::new(
+        "allow_duplicate_messages",
+        Kind::Bool,
+        "true",
+        "Whether a client with overlapping subscriptions gets a message once for each of them that matches.",
+    )
+    .accepts(&["true"])
+    .deprecated("the default is the only behaviour"),
+    Row::new(
+        "allow_zero_length_clientid",
+        Kind::Bool,
+        "true",
+        "Whether an MQTT 3.1.1 client may connect with an empty client id and get one from the broker.",
+    )
+    .is(global!(allow_zero_length_clientid)),
+    Row::new(
+        "auto_id_prefix",
+        Kind::Text {
+            bytes_max: AUTO_ID_PREFIX_BYTES_MAX,
+        },
+        "auto-",
+        "What the client ids start with that the broker assigns; at most 50 bytes.",
+    )
+    .is(global!(auto_id_prefix))
+    .deprecated("use listener_auto_id_prefix"),
+    Row::new(
+        "check_retain_source",
+        Kind::Bool,
+        "true",
+        "Whether a retained message is sent only while the client that set it may still publish it. Without access \
+         control both values mean the same.",
+    )
+    .accepts_any(),
+    Row::new(
+        "clientid_prefixes",
+        Kind::TEXT,
+        "unset",
+        "Accepts only client ids that start with this text.",
+    )
+    .deprecated("use access control by client id"),
+    Row::new(
+        "connection_messages",
+        Kind::Bool,
+        "true",
+        "Whether the log shows clients that connect and disconnect.",
+    )
+    .is(global!(connection_messages)),
+    Row::new(
+        "enable_control_api",
+        Kind::Bool,
+        "false",
+        "Whether clients may ask the broker about itself on $CONTROL/broker/v1.",
+    )
+    .accepts(&["false"]),
+    Row::new(
+        "global_max_clients",
+        Kind::int_from(-1),
+        "-1",
+        "Clients at most, the absent ones with a persistent session included; -1 is no limit.",
+    )
+    .accepts(&["-1"]),
+    Row::new(
+        "global_max_connections",
+        Kind::int_from(-1),
+        "-1",
+        "Connections at most, all listeners together; -1 is no limit.",
+    )
+    .accepts(&["-1"]),
+    Row::new(
+        "include_dir",
+        Kind::Special("DIRECTORY"),
+        "unset",
+        "Reads every file of the directory whose name ends in .conf, as if its lines stood here, except that each file \
+         begins with the default listener. Names are sorted letter by letter without regard to case, and of the same \
+         letter the upper case comes first. Works in the main file only, and more than once.",
+    )
+    .is(State::Built(Built {
+        put: Put::Line(include_dir),
+        show: Show::Never,
+    })),
+    Row::new(
+        "max_inflight_bytes",
+        Kind::Limit {
+            max: i32::MAX as i64,
+        },
+        "0",
+        "Bytes of QoS 1 and 2 messages that may be under way to one client; 0 is no limit.",
+    )
+    .accepts(&["0"]),
+    Row::new(
+        "max_inflight_messages",
+        Kind::Limit {
+            max: u16::MAX as i64,
+        },
+        "20",
+        "QoS 1 and 2 messages that may be under way to one client; 0 is no limit. With 1, messages stay in order even \
+         if some must be sent again.",
+    )
+    .is(global_limit!(max_inflight_messages)),
+    Row::new(
+        "max_keepalive",
+        Kind::Int {
+            min: 0,
+            max: u16::MAX as i64,
+        },
+        "0",
+        "The longest keep-alive in seconds that a client may ask for; 0 is no limit. An MQTT 5.0 client that asks for \
+         more is told to use this one, others are refused. A keep-alive of 0 counts as more.",
+    )
+    .is(global!(max_keepalive)),
+    Row::new(
+        "max_packet_size",
+        Kind::int_from(20),
+        "2000000",
+        "The largest packet in bytes that is accepted from a client; at least 20. MQTT 5.0 clients are told.",
+    )
+    .is(global!(max_packet_size)),
+    Row::new(
+        "max_queued_bytes",
+        Kind::Limit {
+            max: i64::MAX - 1,
+        },
+        "0",
+        "Bytes of messages that may wait for one client beyond those under way; 0 is no limit.",
+    )
+    .is(global_limit!(max_queued_bytes)),
+    Row::new(
+        "max_queued_messages",
+        Kind::Limit {
+            max: i32::MAX as i64,
+        },
+        "1000",
+        "QoS 1 and 2 messages that may wait for one client beyond those under way; 0 is no limit. Further ones are \
+         dropped.",
+    )
+    .is(global_limit!(max_queued_messages)),
+    Row::new(
+        "memory_limit",
+        Kind::Int {
+            min: 0,
+            max: i64::MAX,
+        },
+        "0",
+        "Bytes of memory that the broker may use; 0 is no limit.",
+    )
+    .accepts(&["0"]),
+    Row::new(
+        "message_size_limit",
+        Kind::Int {
+            min: 0,
+            max: REMAINING_LENGTH_MAX as i64,
+        },
+        "0",
+        "The largest payload in bytes that is accepted; 0 is no limit but that of MQTT.",
+    )
+    .is(global_limit!(message_size_limit))
+    .deprecated("use max_packet_size"),
+    Row::new(
+        "packet_buffer_size",
+        Kind::Int {
+            min: 0,
+            max: u16::MAX as i64,
+        },
+        "4096",
+        "The size of a buffer in the original.",
+    )
+    .aliases(&["websockets_headers_size"])
+    .is(State::Ignored("buffers follow the traffic")),
+    Row::new(
+        "per_listener_settings",
+        Kind::Bool,
+        "false",
+        "Whether options about authentication and access hold for each listener instead of for all of them.",
+    )
+    .restart()
+    .accepts(&["false"])
+    .deprecated("use options that start with listener_"),
+    Row::new(
+        "pid_file",
+        Kind::TEXT,
+        "unset",
+        "A file for the process id of the supervisor. It is written before privileges are given up and removed at the \
+         end.",
+    )
+    .restart()
+    .is(global!(pid_file)),
+    Row::new(
+        "queue_qos0_messages",
+        Kind::Bool,
+        "false",
+        "Whether QoS 0 messages wait for an absent client with a persistent session too.",
+    )
+    .is(global!(queue_qos0_messages)),
+    Row::new(
+        "retain_available",
+        Kind::Bool,
+        "true",
+        "Whether clients may publish retained messages. If not, a client that does is disconnected.",
+    )
+    .is(global!(retain_available)),
+    Row::new(
+        "retain_expiry_interval",
+        Kind::Int {
+            min: 1,
+            max: 10_000_000,
+        },
+        "unset",
+        "Minutes after which a retained message is forgotten.",
+    ),
+    Row::new(
+        "ring_size",
+        Kind::Special("auto | BYTES"),
+        "auto",
+        "Bytes of the shared memory through which each process of the broker sends to the others, 65536 to 1073741824, \
+         rounded up to a power of two. With auto it follows the machine's memory. Only here, not in the original.",
+    )
+    .restart()
+    .is(State::Built(Built {
+        put: Put::Line(ring_size),
+        show: Show::Global(|config| {
+            let bytes = config.ring_bytes.map(|bytes| bytes.to_string());
+            vec![bytes.unwrap_or_else(|| "auto".to_owned())]
+        }),
+    })),
+    Row::new(
+        "set_tcp_nodelay",
+        Kind::Bool,
+        "false",
+        "Whether Nagle's algorithm is off on connections to clients: less delay, more packets.",
+    )
+    .is(global!(set_tcp_nodelay)),
+    Row::new(
+        "sys_interval",
+        Kind::Int {
+            min: 0,
+            max: u16::MAX as i64,
+        },
+        "10",
+        "Seconds between two updates of the topics under $SYS; 0 is off. This version accepts it but does not publish \
+         these topics yet.",
+    )
+    .is(global!(sys_interval)),
+    Row::new(
+        "upgrade_outgoing_qos",
+        Kind::Bool,
+        "false",
+        "Whether messages are delivered with the QoS of the subscription, even if they were published with a lower one.",
+    )
+    .accepts(&["false"]),
+    Row::new(
+        "user",
+        Kind::TEXT,
+        "mosquitto",
+        "The user as whom everything but the supervisor runs when the broker is started by root. If there is no user \
+         mosquitto, nobody is taken with a warning; any other name must exist.",
+    )
+    .restart()
+    .is(global!(user)),
+    Row::new(
+        "workers",
+        Kind::Special("auto | NUMBER"),
+        "auto",
+        "How many processes serve clients, 1 to 56. With auto it is one for each processor. Only here, not in the \
+         original.",
+    )
+    .restart()
+    .is(State::Built(Built {
+        put: Put::Line(workers),
+        show: Show::Global(|config| {
+            vec![match config.workers {
+                Workers::Auto => "auto".to_owned(),
+                Workers::Count(n) => n.to_string(),
+            }]
+        }),
+    })),
+    Row::new(
+        "retry_interval",
+        Kind::int_from(0),
+        "unset",
+        "Was the time after which the original sent a message again.",
+    )
+    .is(State::Ignored("messages are sent again on reconnect only")),
+];
+
+/// The directory is read by `load`; here it must only be there.
+fn include_dir(_: &mut Draft, words: &mut Words<'_>) -> Result<(), Problem> {
+    Kind::TEXT.parse("include_dir", words).map(drop)
+}
+
+fn workers(draft: &mut Draft, words: &mut Words<'_>) -> Result<(), Problem> {
+    let word = word_of("workers", words)?;
+    let count = |n: &i64| (1..=WORKERS_MAX as i64).contains(n);
+    draft.config.workers = match (word, int_of(word).filter(count)) {
+        ("auto", _) => Workers::Auto,
+        (_, Some(n)) => Workers::Count(u8::try_from(n).unwrap_or(u8::MAX)),
+        (_, None) => {
+            return Err(Problem::Invalid {
+                option: "workers".to_owned(),
+                value: word.to_owned(),
+                allowed: format!("auto, 1 to {WORKERS_MAX}"),
+            });
+        }
+    };
+    Ok(())
+}
+
+fn ring_size(draft: &mut Draft, words: &mut Words<'_>) -> Result<(), Problem> {
+    let word = word_of("ring_size", words)?;
+    let bytes = int_of(word)
+        .and_then(|n| u32::try_from(n).ok())
+        .filter(|n| (RING_SIZE_BYTES_MIN..=RING_BYTES_MAX).contains(n));
+    draft.config.ring_bytes = match (word, bytes) {
+        ("auto", _) => None,
+        (_, Some(bytes)) => Some(bytes),
+        (_, None) => {
+            return Err(Problem::Invalid {
+                option: "ring_size".to_owned(),
+                value: word.to_owned(),
+                allowed: format!("auto, {RING_SIZE_BYTES_MIN} to {RING_BYTES_MAX}"),
+            });
+        }
+    };
+    Ok(())
+}
+
+fn word_of<'a>(option: &str, words: &mut Words<'a>) -> Result<&'a str, Problem> {
+    words.word()?.ok_or_else(|| Problem::Empty {
+        option: option.to_owned(),
+    })
+}

@@ -1,0 +1,151 @@
+//! What is retained, streamed to transient sessions in slices.
+
+use crate::base::ids::Incarnation;
+use crate::base::limits::{
+    REQUESTS_WAITING_MAX, RETAINED_SLICE_BYTES, RETAINED_SLICES_PER_TURN, RETAINED_STEPS_PER_TURN,
+};
+use crate::directory::ClaimKey;
+use crate::ipc::mesh::{Heads, Message, ToWorker};
+use crate::retained::{Walk, Want};
+use crate::ring::{Cx, Mesh};
+
+use super::{Store, applied, applied_heads};
+
+/// A request that is not answered to its end. All it keeps is how far it came.
+pub(super) struct Request {
+    key: ClaimKey,
+    request: u32,
+    heads: Heads,
+    filter: Box<str>,
+    after: Option<Box<str>>,
+}
+
+impl Store {
+    pub(super) fn retained_request<M: Mesh>(
+        &mut self,
+        key: ClaimKey,
+        request: u32,
+        heads: Heads,
+        filter: &str,
+        cx: &mut Cx<'_, M>,
+    ) {
+        if self.directory.held_by(key).is_none() {
+            return;
+        }
+        let running = self.requests_of.entry(key.member).or_insert(0);
+        if *running >= REQUESTS_WAITING_MAX {
+            return self.warn(key.member, key.incarnation, "too many requests", cx);
+        }
+        *running += 1;
+        self.requests.push_back(Request {
+            key,
+            request,
+            heads,
+            filter: filter.into(),
+            after: None,
+        });
+    }
+
+    /// The worker died: nobody waits for these.
+    pub(super) fn forget_requests(&mut self, incarnation: Incarnation) {
+        let requests_of = &mut self.requests_of;
+        self.requests.retain(|request| {
+            let stays = request.key.incarnation != incarnation;
+            if !stays {
+                ended(requests_of, request);
+            }
+            stays
+        });
+    }
+
+    /// A slice for each request in turn, as long as the outbox has room.
+    pub(super) fn stream_retained<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        let mut slices = 0;
+        for _ in 0..self.requests.len() {
+            if cx.mesh.overflow_bytes() > 0 {
+                return self.look_again_soon(cx.now);
+            }
+            if slices >= RETAINED_SLICES_PER_TURN {
+                self.again = true;
+                return;
+            }
+            let Some(mut request) = self.requests.pop_front() else {
+                return;
+            };
+            // The connection may be over.
+            if self.directory.held_by(request.key).is_none() {
+                ended(&mut self.requests_of, &request);
+                continue;
+            }
+            if !applied(&request.heads, cx.mesh) {
+                self.requests.push_back(request);
+                self.look_again_soon(cx.now);
+                continue;
+            }
+            match self.send_slice(&mut request, cx) {
+                Sent::Last { is_empty: true } => ended(&mut self.requests_of, &request),
+                Sent::Last { is_empty: false } => {
+                    ended(&mut self.requests_of, &request);
+                    slices += 1;
+                }
+                Sent::Part => {
+                    self.requests.push_back(request);
+                    self.again = true;
+                    slices += 1;
+                }
+            }
+        }
+    }
+
+    fn send_slice<M: Mesh>(&mut self, request: &mut Request, cx: &mut Cx<'_, M>) -> Sent {
+        let mut messages: Vec<Message<'_>> = Vec::new();
+        let (mut bytes, mut last) = (0, None);
+        let after = request.after.as_deref();
+        let steps = RETAINED_STEPS_PER_TURN;
+        let walk = self
+            .retained
+            .walk(&request.filter, after, steps, &mut last, |kept| {
+                let message = &kept.message;
+                if message.expires_at.is_some_and(|at| at <= cx.now) {
+                    return Want::More;
+                }
+                messages.push(message.as_message(message.qos, true));
+                bytes += message.bytes();
+                if bytes >= RETAINED_SLICE_BYTES {
+                    return Want::Enough;
+                }
+                Want::More
+            });
+        let is_empty = messages.is_empty();
+        let is_last = walk == Walk::Done;
+        if is_last || !is_empty {
+            let slice = ToWorker::RetainedSlice {
+                claim: request.key.serial,
+                request: request.request,
+                last: is_last,
+                positions: applied_heads(cx.mesh),
+                messages,
+            };
+            slice.append(cx.mesh, request.key.member, &mut self.scratch);
+        }
+        if is_last {
+            return Sent::Last { is_empty };
+        }
+        request.after = last.map(Into::into);
+        Sent::Part
+    }
+}
+
+enum Sent {
+    Last { is_empty: bool },
+    Part,
+}
+
+fn ended(
+    requests_of: &mut std::collections::BTreeMap<crate::base::ids::MemberId, usize>,
+    request: &Request,
+) {
+    if let Some(running) = requests_of.get_mut(&request.key.member) {
+        *running = running.saturating_sub(1);
+    }
+}

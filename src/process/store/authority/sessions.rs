@@ -1,0 +1,245 @@
+//! Persistent sessions: what waits for their clients, and what their clients acknowledge.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use crate::base::clock::Instant;
+use crate::base::ids::ClientNumber;
+use crate::base::limits::{OVERFLOW_BYTES_PAUSE, RETAINED_STEPS_PER_TURN};
+use crate::base::log::LogType;
+use crate::directory::{ClaimKey, Mark};
+use crate::ipc::mesh::{AckKind, Deliver, ToWorker};
+use crate::mqtt::{PacketId, Qos};
+use crate::queue::{Entry, Limits, Next, Pushed, Queue, Sending};
+use crate::retained::Retained;
+use crate::ring::{Cx, Mesh};
+
+use super::message::{Kept, StoredMessage};
+use super::subscribe::{Gap, Subscription};
+use super::{Store, StoreSettings, reads};
+
+/// A session that outlives its connections.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    /// Seconds that it outlives a connection.
+    pub expiry: u32,
+    /// When it ends, while there is no connection.
+    pub expires_at: Option<Instant>,
+    /// How far every outbox was when the last connection ended: what came from them directly may have been sent.
+    pub left_at: Vec<Mark>,
+    pub subscriptions: BTreeMap<Box<str>, Subscription>,
+    pub queue: Queue<Rc<StoredMessage>, Gap>,
+    /// Packet ids of QoS 2 messages that the client sent and has not released.
+    pub received: BTreeSet<u16>,
+    /// Stands in the store's list of sessions to feed when there is room.
+    is_stalled: bool,
+}
+
+/// Why feeding a session stopped.
+#[derive(PartialEq, Eq)]
+enum Fed {
+    /// There is nothing to send, or the client must acknowledge first.
+    All,
+    /// There is more, but no room for it in the outbox, or it takes too long for one turn.
+    Stalled,
+}
+
+impl Session {
+    /// Puts a message behind what waits, unless it may go at once and is said to be gone.
+    fn take<M: Mesh>(
+        &mut self,
+        entry: Entry<Rc<StoredMessage>>,
+        holder: Option<ClaimKey>,
+        settings: &StoreSettings,
+        (cx, scratch): (&mut Cx<'_, M>, &mut Vec<u8>),
+    ) -> Pushed {
+        if entry.qos == Qos::AtMostOnce {
+            if !self.queue.is_attached() && !settings.queue_qos0_messages {
+                return Pushed::Kept;
+            }
+            let has_room = cx.mesh.overflow_bytes() <= OVERFLOW_BYTES_PAUSE;
+            if has_room
+                && self.queue.is_clear_for_qos0()
+                && let Some(holder) = holder
+            {
+                let sending = Sending {
+                    packet_id: None,
+                    dup: false,
+                    entry,
+                };
+                deliver(holder, &sending, cx.mesh, scratch);
+                return Pushed::Kept;
+            }
+        }
+        let limits = Limits {
+            messages: settings.max_queued_messages,
+            bytes: settings.max_queued_bytes,
+        };
+        self.queue.push(entry, limits, cx.now)
+    }
+
+    /// Sends what the client can take now.
+    fn feed<M: Mesh>(
+        &mut self,
+        client: ClientNumber,
+        holder: ClaimKey,
+        kept: (&Retained<Kept>, bool),
+        (cx, scratch): (&mut Cx<'_, M>, &mut Vec<u8>),
+    ) -> Fed {
+        let queue = &mut self.queue;
+        let mut steps = RETAINED_STEPS_PER_TURN;
+        loop {
+            if cx.mesh.overflow_bytes() > OVERFLOW_BYTES_PAUSE || steps == 0 {
+                return Fed::Stalled;
+            }
+            match queue.next(cx.now) {
+                None => return Fed::All,
+                Some(Next::Pubrel(packet_id)) => {
+                    let claim = holder.serial;
+                    let again = ToWorker::Pubrel { claim, packet_id };
+                    again.append(cx.mesh, holder.member, scratch);
+                }
+                Some(Next::Publish(sending)) => deliver(holder, &sending, cx.mesh, scratch),
+                Some(Next::Gap(gap)) if !gap.is_ready => return Fed::All,
+                Some(Next::Gap(gap)) => {
+                    let Some((entry, topic)) = gap.look_up(client, kept, cx.now, &mut steps) else {
+                        if steps > 0 {
+                            queue.close_gap();
+                        }
+                        continue;
+                    };
+                    let Some(sending) = queue.send_now(entry) else {
+                        return Fed::All;
+                    };
+                    if let Some(gap) = queue.gaps_mut().next() {
+                        gap.sent(topic);
+                    }
+                    deliver(holder, &sending, cx.mesh, scratch);
+                }
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Puts a message behind what waits for this session, and sends what its client can take.
+    pub(super) fn enqueue<M: Mesh>(
+        &mut self,
+        client: ClientNumber,
+        entry: Entry<Rc<StoredMessage>>,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some((holder, kept)) = self.directory.held_mut(client) else {
+            return;
+        };
+        let Some(session) = kept.session.as_mut() else {
+            return;
+        };
+        let out = (&mut *cx, &mut self.scratch);
+        let pushed = session.take(entry, holder, &self.settings, out);
+        if pushed == (Pushed::Dropped { first: true })
+            && let Some(id) = self.directory.id(client)
+        {
+            cx.log.line(
+                LogType::Notice,
+                format_args!("Outgoing messages are being dropped for client {id}."),
+            );
+        }
+        self.feed(client, cx);
+    }
+
+    /// Sends what the client can take now.
+    pub(super) fn feed<M: Mesh>(&mut self, client: ClientNumber, cx: &mut Cx<'_, M>) {
+        let Some((Some(holder), kept)) = self.directory.held_mut(client) else {
+            return;
+        };
+        let Some(session) = kept.session.as_mut() else {
+            return;
+        };
+        if !reads(&self.readers, holder) {
+            return;
+        }
+        let retained = (&self.retained, self.settings.queue_qos0_messages);
+        let out = (&mut *cx, &mut self.scratch);
+        if session.feed(client, holder, retained, out) == Fed::All {
+            return;
+        }
+        if !std::mem::replace(&mut session.is_stalled, true) {
+            self.stalled.push(client);
+        }
+        self.look_again_soon(cx.now);
+    }
+
+    /// Goes on with sessions for which the outbox had no room.
+    pub(super) fn feed_stalled<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        if self.stalled.is_empty() {
+            return;
+        }
+        if cx.mesh.overflow_bytes() > OVERFLOW_BYTES_PAUSE {
+            return self.look_again_soon(cx.now);
+        }
+        for client in std::mem::take(&mut self.stalled) {
+            let kept = self.directory.get_mut(client);
+            if let Some(session) = kept.and_then(|c| c.session.as_mut()) {
+                session.is_stalled = false;
+                self.feed(client, cx);
+            }
+        }
+    }
+
+    pub(super) fn ack<M: Mesh>(
+        &mut self,
+        key: ClaimKey,
+        packet_id: PacketId,
+        what: AckKind,
+        code: u8,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(client) = self.directory.held_by(key) else {
+            return;
+        };
+        let kept = self.directory.get_mut(client);
+        let Some(session) = kept.and_then(|c| c.session.as_mut()) else {
+            return;
+        };
+        let has_room = match what {
+            AckKind::Puback => session.queue.puback(packet_id),
+            AckKind::Pubrec => session.queue.pubrec(packet_id, code) && code >= 0x80,
+            AckKind::Pubcomp => session.queue.pubcomp(packet_id),
+            AckKind::Pubrel => {
+                session.received.remove(&packet_id.get());
+                false
+            }
+        };
+        if has_room {
+            self.feed(client, cx);
+        }
+    }
+
+    /// Forgets this client's session, if it has one, and what it subscribed to.
+    pub(super) fn end_session<M: Mesh>(&mut self, client: ClientNumber, cx: &mut Cx<'_, M>) {
+        let kept = self.directory.get_mut(client);
+        let Some(session) = kept.and_then(|c| c.session.take()) else {
+            return;
+        };
+        let filters: Vec<&str> = session.subscriptions.keys().map(|f| &**f).collect();
+        self.remove_filters(client, &filters, cx);
+    }
+}
+
+fn deliver<M: Mesh>(
+    holder: ClaimKey,
+    sending: &Sending<Rc<StoredMessage>>,
+    mesh: &mut M,
+    scratch: &mut Vec<u8>,
+) {
+    let entry = &sending.entry;
+    let record = ToWorker::Deliver(Deliver {
+        claim: holder.serial,
+        packet_id: sending.packet_id,
+        dup: sending.dup,
+        subscription_ids: entry.subscription_ids.as_deref().unwrap_or(&[]).to_vec(),
+        message: entry.message.as_message(entry.qos, entry.retain),
+    });
+    record.append(mesh, holder.member, scratch);
+}

@@ -1,0 +1,551 @@
+//! Subscriptions of persistent sessions: what the members are told of them, and when SUBACK may go out.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use crate::base::clock::Instant;
+use crate::base::ids::{ClientNumber, Incarnation, MemberId, MemberMask, Position, Serial};
+use crate::base::limits::{INDEX_SLICE_BYTES, RETAINED_SCAN_BYTES_MAX, SUBSCRIBING_MAX};
+use crate::directory::{ClaimKey, Mark};
+use crate::ipc::mesh::{
+    AnnouncedFilter, Announcement, Class, FilterHash, Heads, ToWorker, announce, kind,
+};
+use crate::mqtt::{Filter, Qos, Topic};
+use crate::queue::Entry;
+use crate::retained::{Retained, Walk, Want};
+use crate::ring::{Cx, Mesh};
+
+use super::claims::is_applied;
+use super::message::{Kept, StoredMessage};
+use super::{NO_RECORD, Store, applied, published, published_heads};
+
+/// What a session asks for with one filter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Subscription {
+    /// The options byte of 5.0; in 3.x only the QoS.
+    pub options: u8,
+    /// The subscription identifier; 0 is none.
+    pub id: u32,
+}
+
+impl Subscription {
+    pub fn qos(self) -> Qos {
+        Qos::from_bits(self.options & 0b11).unwrap_or_default()
+    }
+
+    pub fn no_local(self) -> bool {
+        self.options & 0b100 != 0
+    }
+
+    pub fn retain_as_published(self) -> bool {
+        self.options & 0b1000 != 0
+    }
+
+    /// Whether a SUBSCRIBE with these options asks for what is retained.
+    fn wants_retained(self, existed: bool) -> bool {
+        match (self.options >> 4) & 0b11 {
+            0 => true,
+            1 => !existed,
+            _ => false,
+        }
+    }
+}
+
+/// A SUBSCRIBE, without its filters.
+pub(super) struct Asked {
+    pub key: ClaimKey,
+    pub request: u32,
+    pub subscription_id: u32,
+    pub heads: Heads,
+}
+
+/// A SUBSCRIBE that is answered once every member has applied what was announced for it, and the store everything
+/// that was published before it.
+pub(super) struct Subscribing {
+    key: ClaimKey,
+    request: u32,
+    existed: Vec<bool>,
+    announced: Serial,
+    heads: Heads,
+    gap: Option<Collecting>,
+}
+
+/// An answered SUBSCRIBE whose retained messages may not be sent yet. Messages of QoS 0 go from worker to worker:
+/// what is retained of them must be looked up when every member has learnt that the session's worker wants them and
+/// the store has applied all that was published before. Otherwise a value could be neither live nor retained.
+pub(super) struct Collecting {
+    client: ClientNumber,
+    gap: u64,
+    /// Where the worker announced that it wants QoS 0.
+    mark: Option<Mark>,
+    /// How far the outboxes were when everybody had passed the mark.
+    heads: Option<Heads>,
+}
+
+/// The place of retained messages in a session's queue. They are looked up when it is their turn, so that a million
+/// of them cost no memory and count against no limit.
+#[derive(Debug)]
+pub(super) struct Gap {
+    id: u64,
+    /// Whether they may be looked up.
+    pub is_ready: bool,
+    /// What was retained after this came to the session as a message already.
+    until_stamp: u64,
+    /// The same for messages that do not come through the store.
+    until_stamp_direct: u64,
+    /// What was published before the SUBSCRIBE and had not been applied when it came.
+    late: Heads,
+    scans: VecDeque<Scan>,
+}
+
+#[derive(Debug)]
+struct Scan {
+    filter: Box<str>,
+    subscription: Subscription,
+    /// The topic that was sent last.
+    after: Option<Box<str>>,
+}
+
+impl Gap {
+    /// The next retained message and its topic; `None` when there is no more, or `steps` are used up. `everything`:
+    /// messages of QoS 0 come through the store too.
+    pub fn look_up(
+        &mut self,
+        client: ClientNumber,
+        (retained, everything): (&Retained<Kept>, bool),
+        now: Instant,
+        steps: &mut usize,
+    ) -> Option<(Entry<Rc<StoredMessage>>, Box<str>)> {
+        let (until, until_direct) = (self.until_stamp, self.until_stamp_direct);
+        while let Some(scan) = self.scans.front_mut() {
+            let mut last = None;
+            let mut looked_at = 0;
+            let mut found = None;
+            let subscription = scan.subscription;
+            let walk = retained.walk(
+                &scan.filter,
+                scan.after.as_deref(),
+                *steps,
+                &mut last,
+                |kept| {
+                    looked_at += 1;
+                    let message = &kept.message;
+                    let is_own = message.publisher == client && subscription.no_local();
+                    let is_old = message.expires_at.is_some_and(|at| at <= now);
+                    let is_direct = !everything && message.qos == Qos::AtMostOnce;
+                    let until = if is_direct { until_direct } else { until };
+                    if is_own || is_old || kept.stamp > until {
+                        return Want::More;
+                    }
+                    found = Some(Rc::clone(message));
+                    Want::Enough
+                },
+            );
+            *steps = steps.saturating_sub(looked_at + 1);
+            if let Some(message) = found {
+                let topic = message.topic().into();
+                return Some((retained_entry(message, subscription), topic));
+            }
+            if walk == Walk::Paused {
+                scan.after = last.map(Into::into);
+                *steps = 0;
+                return None;
+            }
+            self.scans.pop_front();
+        }
+        None
+    }
+
+    /// The message that was looked up is on its way.
+    pub fn sent(&mut self, topic: Box<str>) {
+        if let Some(scan) = self.scans.front_mut() {
+            scan.after = Some(topic);
+        }
+    }
+
+    /// Whether a message that `of` published on `topic` is older than the SUBSCRIBE, although it comes after it.
+    pub fn is_late<M: Mesh>(
+        &self,
+        topic: Topic<'_>,
+        of: (MemberId, Incarnation),
+        mesh: &M,
+    ) -> bool {
+        let is_before = |(member, incarnation, _): &&_| (*member, *incarnation) == of;
+        let head = self.late.iter().find(is_before);
+        let matches = |s: &Scan| Filter::new(&s.filter).is_some_and(|f| f.matches(topic));
+        !self.is_ready
+            && head.is_some_and(|head| !applied(std::slice::from_ref(head), mesh))
+            && self.scans.iter().any(matches)
+    }
+
+    fn bytes(&self) -> usize {
+        self.scans.iter().map(|s| s.filter.len() + 1).sum()
+    }
+}
+
+/// A retained message keeps its flag, whatever the subscription says of later ones [MQTT-3.3.1-8].
+fn retained_entry(
+    message: Rc<StoredMessage>,
+    subscription: Subscription,
+) -> Entry<Rc<StoredMessage>> {
+    Entry {
+        qos: message.qos.min(subscription.qos()),
+        retain: true,
+        subscription_ids: (subscription.id > 0).then(|| Rc::from([subscription.id])),
+        expires_at: message.expires_at,
+        bytes: message.payload().len(),
+        message,
+    }
+}
+
+impl Store {
+    pub(super) fn subscribe<M: Mesh>(
+        &mut self,
+        asked: Asked,
+        filters: &[(u8, &str)],
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(client) = self.directory.held_by(asked.key) else {
+            return;
+        };
+        if self.subscribing.len() >= SUBSCRIBING_MAX {
+            return self.warn(
+                asked.key.member,
+                asked.key.incarnation,
+                "too many requests",
+                cx,
+            );
+        }
+        let kept = self.directory.get_mut(client);
+        let Some(session) = kept.and_then(|c| c.session.as_mut()) else {
+            return self.warn(
+                asked.key.member,
+                asked.key.incarnation,
+                "no such session",
+                cx,
+            );
+        };
+        let mut existed = Vec::with_capacity(filters.len());
+        let mut scans = VecDeque::new();
+        let mut new = Vec::new();
+        for (options, name) in filters {
+            let subscription = Subscription {
+                options: *options,
+                id: asked.subscription_id,
+            };
+            // Workers check filters and refuse shared ones; one that did not gets no subscription for it.
+            let Some(filter) = Filter::new(name).filter(|f| f.shared().is_none()) else {
+                existed.push(false);
+                continue;
+            };
+            let before = session.subscriptions.insert((*name).into(), subscription);
+            existed.push(before.is_some());
+            if self.index.insert(filter, client, subscription).first {
+                new.push(*name);
+            }
+            if subscription.wants_retained(before.is_some()) {
+                scans.push_back(Scan {
+                    filter: (*name).into(),
+                    subscription,
+                    after: None,
+                });
+            }
+        }
+        let hash = &self.hash;
+        let changes = new.iter().filter_map(|f| self.announced.add(f, hash));
+        let changes: Vec<_> = changes.collect();
+        self.announced
+            .say(&changes, cx.mesh.live(), cx.mesh, &mut self.scratch);
+        let gap = self.push_gap(client, scans, &asked.heads, cx);
+        let gap = gap.map(|gap| Collecting {
+            client,
+            gap,
+            mark: published(asked.key, cx.mesh),
+            heads: None,
+        });
+        self.subscribing.push_back(Subscribing {
+            key: asked.key,
+            request: asked.request,
+            existed,
+            announced: self.announced.last,
+            heads: asked.heads,
+            gap,
+        });
+    }
+
+    /// Keeps the place of what is retained.
+    fn push_gap<M: Mesh>(
+        &mut self,
+        client: ClientNumber,
+        scans: VecDeque<Scan>,
+        heads: &Heads,
+        cx: &mut Cx<'_, M>,
+    ) -> Option<u64> {
+        if scans.is_empty() || !self.settings.retain_available {
+            return None;
+        }
+        let kept = self.directory.get_mut(client);
+        let session = kept.and_then(|c| c.session.as_mut())?;
+        let is_late = |head: &&_| !applied(std::slice::from_ref(*head), cx.mesh);
+        self.next_gap += 1;
+        let gap = Gap {
+            id: self.next_gap,
+            is_ready: false,
+            until_stamp: self.retained_stamp,
+            until_stamp_direct: self.retained_stamp,
+            late: heads.iter().filter(is_late).copied().collect(),
+            scans,
+        };
+        let waiting: usize = session.queue.gaps_mut().map(|gap| gap.bytes()).sum();
+        // A client that subscribes on and on without taking what it gets is not sent all of it.
+        if waiting + gap.bytes() > RETAINED_SCAN_BYTES_MAX {
+            return None;
+        }
+        session.queue.push_gap(gap);
+        Some(self.next_gap)
+    }
+
+    /// Answers the SUBSCRIBEs whose announcements have been applied everywhere, in the order in which they came.
+    pub(super) fn answer_subscribes<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        self.announced.passed(cx.mesh);
+        while let Some(front) = self.subscribing.front() {
+            if front.announced > self.announced.applied_everywhere {
+                // A wake-up was asked for.
+                return;
+            }
+            if !applied(&front.heads, cx.mesh) {
+                return self.look_again_soon(cx.now);
+            }
+            if let Some(answered) = self.subscribing.pop_front() {
+                self.answer_subscribe(answered, cx);
+            }
+        }
+    }
+
+    fn answer_subscribe<M: Mesh>(&mut self, answered: Subscribing, cx: &mut Cx<'_, M>) {
+        if self.directory.held_by(answered.key).is_some() {
+            let subscribed = ToWorker::Subscribed {
+                claim: answered.key.serial,
+                request: answered.request,
+                existed: answered.existed,
+            };
+            self.tell(answered.key, &subscribed, cx);
+        }
+        self.collecting.extend(answered.gap);
+    }
+
+    /// Lets sessions have what is retained, once nothing can be missed.
+    pub(super) fn collect_retained<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        while let Some(front) = self.collecting.front_mut() {
+            if front.mark.is_some_and(|mark| !is_applied(mark, cx.mesh)) {
+                return self.look_again_soon(cx.now);
+            }
+            front.mark = None;
+            let heads = front.heads.get_or_insert_with(|| published_heads(cx.mesh));
+            if !applied(heads, cx.mesh) {
+                return self.look_again_soon(cx.now);
+            }
+            let (client, id) = (front.client, front.gap);
+            self.collecting.pop_front();
+            let kept = self.directory.get_mut(client);
+            let session = kept.and_then(|c| c.session.as_mut());
+            let gap = session.and_then(|s| s.queue.gaps_mut().find(|gap| gap.id == id));
+            if let Some(gap) = gap {
+                gap.is_ready = true;
+                gap.until_stamp_direct = self.retained_stamp;
+                self.feed(client, cx);
+            }
+        }
+    }
+
+    pub(super) fn unsubscribe<M: Mesh>(
+        &mut self,
+        key: ClaimKey,
+        request: u32,
+        filters: &[&str],
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(client) = self.directory.held_by(key) else {
+            return;
+        };
+        let kept = self.directory.get_mut(client);
+        let Some(session) = kept.and_then(|c| c.session.as_mut()) else {
+            return self.warn(key.member, key.incarnation, "no such session", cx);
+        };
+        for gap in session.queue.gaps_mut() {
+            gap.scans.retain(|scan| !filters.contains(&&*scan.filter));
+        }
+        let mut existed = Vec::with_capacity(filters.len());
+        let mut ended = Vec::new();
+        for filter in filters {
+            let was_there = session.subscriptions.remove(*filter).is_some();
+            existed.push(was_there);
+            if was_there {
+                ended.push(*filter);
+            }
+        }
+        self.remove_filters(client, &ended, cx);
+        let unsubscribed = ToWorker::Unsubscribed {
+            claim: key.serial,
+            request,
+            existed,
+        };
+        self.tell(key, &unsubscribed, cx);
+    }
+
+    /// Takes these filters of a session out of the index, and says which ones nobody has any more.
+    pub(super) fn remove_filters<M: Mesh>(
+        &mut self,
+        client: ClientNumber,
+        filters: &[&str],
+        cx: &mut Cx<'_, M>,
+    ) {
+        let mut changes = Vec::new();
+        for name in filters {
+            let removed = Filter::new(name).and_then(|f| self.index.remove(f, client));
+            if removed.is_some_and(|r| r.last) {
+                changes.extend(self.announced.remove(name, &self.hash));
+            }
+        }
+        self.announced
+            .say(&changes, cx.mesh.live(), cx.mesh, &mut self.scratch);
+    }
+}
+
+/// What the members were told of the store's filters, and who has applied it.
+pub(super) struct Announced {
+    class: Class,
+    /// How many filters without wildcards have this hash: two of one hash must not switch each other off.
+    exact: BTreeMap<u64, u32>,
+    wildcard: BTreeSet<Box<str>>,
+    /// The last record of it.
+    last: Serial,
+    /// The last record of each turn whose place is not known yet: it may be in the overflow list.
+    unplaced: VecDeque<Serial>,
+    /// Where the outbox ended when this record was in it.
+    placed: VecDeque<(Serial, Position)>,
+    /// Every live member has applied the records up to this one.
+    applied_everywhere: Serial,
+}
+
+impl Announced {
+    pub fn new(with_qos0: bool) -> Self {
+        Self {
+            class: if with_qos0 { Class::BOTH } else { Class::QOS12 },
+            exact: BTreeMap::new(),
+            wildcard: BTreeSet::new(),
+            last: NO_RECORD,
+            unplaced: VecDeque::new(),
+            placed: VecDeque::new(),
+            applied_everywhere: NO_RECORD,
+        }
+    }
+
+    /// A filter that nobody had. `None`: another one with its hash is announced already.
+    pub fn add<'a>(&mut self, filter: &'a str, hash: &FilterHash) -> Option<Announcement<'a>> {
+        let class = self.class;
+        if filter.contains(['+', '#']) {
+            self.wildcard.insert(filter.into());
+            let filter = AnnouncedFilter::Wildcard(filter);
+            return Some(Announcement { class, filter });
+        }
+        let hash = hash.of(filter);
+        let count = self.exact.entry(hash).or_insert(0);
+        *count += 1;
+        let filter = AnnouncedFilter::Exact(hash);
+        (*count == 1).then_some(Announcement { class, filter })
+    }
+
+    /// A filter that nobody has any more. `None`: another one with its hash still counts.
+    pub fn remove<'a>(&mut self, filter: &'a str, hash: &FilterHash) -> Option<Announcement<'a>> {
+        let class = Class(0);
+        if filter.contains(['+', '#']) {
+            self.wildcard.remove(filter);
+            let filter = AnnouncedFilter::Wildcard(filter);
+            return Some(Announcement { class, filter });
+        }
+        let hash = hash.of(filter);
+        let count = self.exact.get_mut(&hash)?;
+        *count -= 1;
+        if *count > 0 {
+            return None;
+        }
+        self.exact.remove(&hash);
+        let filter = AnnouncedFilter::Exact(hash);
+        Some(Announcement { class, filter })
+    }
+
+    fn say<M: Mesh>(
+        &mut self,
+        changes: &[Announcement<'_>],
+        to: MemberMask,
+        mesh: &mut M,
+        scratch: &mut Vec<u8>,
+    ) {
+        if !changes.is_empty() {
+            self.last = announce(mesh, to, changes, scratch);
+        }
+    }
+
+    /// Everything that is announced, for a member that has just joined, and the end of it.
+    pub fn tell_all<M: Mesh>(&self, member: MemberId, mesh: &mut M, scratch: &mut Vec<u8>) {
+        let class = self.class;
+        let exact = self.exact.keys().map(|hash| AnnouncedFilter::Exact(*hash));
+        let wildcard = self.wildcard.iter().map(|f| AnnouncedFilter::Wildcard(f));
+        let (mut slice, mut bytes) = (Vec::new(), 0);
+        for filter in exact.chain(wildcard) {
+            slice.push(Announcement { class, filter });
+            bytes += match filter {
+                AnnouncedFilter::Exact(_) => 9,
+                AnnouncedFilter::Wildcard(filter) => filter.len() + 3,
+            };
+            if bytes >= INDEX_SLICE_BYTES {
+                announce(mesh, member.mask(), &slice, scratch);
+                slice.clear();
+                bytes = 0;
+            }
+        }
+        if !slice.is_empty() {
+            announce(mesh, member.mask(), &slice, scratch);
+        }
+        mesh.append(member.mask(), kind::INDEX_END, &[]);
+    }
+
+    /// Finds the place of what was announced, and asks for a wake-up if somebody waits. Whether everybody has
+    /// applied it already: then nobody rings.
+    pub fn flushed<M: Mesh>(&mut self, is_awaited: bool, mesh: &mut M) -> bool {
+        let placed = self.placed.back().map(|(serial, _)| *serial);
+        let known = self.unplaced.back().copied().or(placed);
+        if self.last > known.unwrap_or(self.applied_everywhere) {
+            self.unplaced.push_back(self.last);
+        }
+        while let Some(serial) = self
+            .unplaced
+            .front()
+            .copied()
+            .filter(|s| *s <= mesh.covered())
+        {
+            self.unplaced.pop_front();
+            self.placed.push_back((serial, mesh.head()));
+        }
+        match self.placed.front() {
+            Some((_, position)) if is_awaited => {
+                mesh.wake_when_passed(*position);
+                mesh.passed(mesh.live()) >= *position
+            }
+            _ => false,
+        }
+    }
+
+    /// Looks how far everybody is.
+    fn passed<M: Mesh>(&mut self, mesh: &M) {
+        if self.placed.is_empty() {
+            return;
+        }
+        let passed = mesh.passed(mesh.live());
+        while let Some((serial, _)) = self.placed.front().filter(|(_, at)| *at <= passed) {
+            self.applied_everywhere = *serial;
+            self.placed.pop_front();
+        }
+    }
+}

@@ -1,0 +1,317 @@
+use super::*;
+
+fn retain(topic: &str, qos: Qos) -> Message<'_> {
+    Message {
+        retain: true,
+        ..message(topic, qos)
+    }
+}
+
+impl World {
+    fn request(&mut self, conn: Conn, request: u32, heads: Heads, filter: &str) {
+        let claim = conn.claim;
+        let record = ToStore::RetainedRequest {
+            claim,
+            request,
+            heads,
+            filter,
+        };
+        self.tell(conn, &record);
+    }
+
+    /// (request, last, topics) of each slice since the last time.
+    fn slices(&mut self) -> Vec<(u32, bool, Vec<&'static str>)> {
+        let said = self.said().into_iter();
+        said.filter_map(|(_, what)| match what {
+            ToWorker::RetainedSlice {
+                request,
+                last,
+                messages,
+                ..
+            } => Some((request, last, messages.iter().map(|m| m.topic).collect())),
+            _ => None,
+        })
+        .collect()
+    }
+}
+
+#[test]
+fn what_is_retained_is_sent_until_it_is_cleared() {
+    let mut world = World::new();
+    let (conn, _) = world.connect(0, transient("id"));
+    world.publish(conn, &retain("a", Qos::AtMostOnce));
+    world.publish(conn, &retain("b", Qos::ExactlyOnce));
+    let clear = Message {
+        payload: b"",
+        ..retain("a", Qos::AtLeastOnce)
+    };
+    world.request(conn, 1, vec![], "#");
+    world.turn();
+    assert_eq!(world.slices(), [(1, true, vec!["a", "b"])]);
+    world.publish(conn, &clear);
+    world.request(conn, 2, vec![], "+");
+    world.turn();
+    assert_eq!(world.slices(), [(2, true, vec!["b"])]);
+}
+
+#[test]
+fn rule_21_an_answer_waits_for_the_heads_and_carries_its_own() {
+    let mut world = World::new();
+    let (conn, _) = world.connect(0, transient("id"));
+    let head = (worker(1), Incarnation(2), Position(7));
+    let published = (Incarnation(2), Position(9));
+    world.mesh.published.insert(worker(1), published);
+    world.request(conn, 1, vec![head], "#");
+    world.settle();
+    assert_eq!(world.slices(), []);
+    world.publish(conn, &retain("late", Qos::AtMostOnce));
+    world
+        .mesh
+        .applied
+        .insert(worker(1), (Incarnation(2), Position(8)));
+    world.later(1);
+    let said = world.said();
+    let [
+        (
+            _,
+            ToWorker::RetainedSlice {
+                positions,
+                messages,
+                ..
+            },
+        ),
+    ] = &said[..]
+    else {
+        panic!("{said:?}");
+    };
+    assert_eq!(messages.len(), 1);
+    assert!(positions.contains(&(worker(1), Incarnation(2), Position(8))));
+}
+
+#[test]
+fn large_answers_come_in_slices_and_only_while_there_is_room() {
+    let mut world = World::new();
+    let (conn, _) = world.connect(0, transient("id"));
+    let payload = vec![0; 40_000];
+    for n in 0..100 {
+        let topic = format!("t/{n:02}");
+        let message = Message {
+            payload: &payload,
+            ..retain(&topic, Qos::AtMostOnce)
+        };
+        world.publish(conn, &message);
+    }
+    world.request(conn, 1, vec![], "t/#");
+    world.request(conn, 2, vec![], "t/05");
+    world.mesh.overflow_bytes = 1;
+    world.turn();
+    assert_eq!(world.slices(), []);
+    world.mesh.overflow_bytes = 0;
+    world.turn();
+    let first = world.slices();
+    assert_eq!(first[0], (1, false, vec!["t/00", "t/01"]));
+    assert_eq!(first[1], (2, true, vec!["t/05"]), "others are not held up");
+    world.settle();
+    let topics: Vec<_> = world.slices().into_iter().flat_map(|s| s.2).collect();
+    assert_eq!(topics.last(), Some(&"t/99"));
+    assert_eq!(topics.len() + 2, 100);
+}
+
+#[test]
+fn expired_messages_are_not_sent() {
+    let mut world = World::new();
+    let (conn, _) = world.connect(0, transient("id"));
+    let short = Message {
+        expires_at: Some(world.now.after_secs(1)),
+        ..retain("t", Qos::AtMostOnce)
+    };
+    world.publish(conn, &short);
+    world.later(1000);
+    world.request(conn, 1, vec![], "t");
+    world.turn();
+    assert_eq!(world.slices(), [(1, true, vec![])]);
+}
+
+#[test]
+fn nothing_is_retained_when_the_operator_does_not_want_it() {
+    let mut world = World::with(StoreSettings {
+        retain_available: false,
+        ..SETTINGS
+    });
+    let (conn, _) = world.connect(0, transient("id"));
+    world.publish(conn, &retain("t", Qos::AtMostOnce));
+    assert_eq!(world.store.retained_messages(), 0);
+}
+
+#[test]
+fn requests_of_a_connection_that_is_over_are_forgotten() {
+    let mut world = World::new();
+    let (conn, _) = world.connect(0, transient("id"));
+    world.request(conn, 1, vec![], "#");
+    world.disconnect(conn);
+    world.settle();
+    assert_eq!(world.said(), []);
+    assert!(world.store.requests.is_empty());
+}
+
+#[test]
+fn a_persistent_session_gets_what_is_retained_after_its_answer() {
+    let mut world = World::new();
+    let (conn, _) = world.session(0, "id", &[]);
+    world.publish(conn, &retain("t/0", Qos::AtMostOnce));
+    world.publish(conn, &retain("t/2", Qos::ExactlyOnce));
+    world.subscribe(conn, 5, &[(1, "t/#")]);
+    world.settle();
+    let said = world.said_to(conn);
+    assert!(matches!(said[0], ToWorker::Subscribed { .. }));
+    let delivered: Vec<_> = said[1..]
+        .iter()
+        .map(|what| match what {
+            ToWorker::Deliver(d) => (d.message.topic, d.message.qos, d.message.retain),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        delivered,
+        [
+            ("t/0", Qos::AtMostOnce, true),
+            ("t/2", Qos::AtLeastOnce, true)
+        ]
+    );
+    assert!(matches!(&said[1], ToWorker::Deliver(d) if d.subscription_ids == [5]));
+}
+
+#[test]
+fn retain_handling_decides_whether_anything_is_sent() {
+    let mut world = World::new();
+    let (conn, _) = world.session(0, "id", &[]);
+    world.publish(conn, &retain("t", Qos::AtLeastOnce));
+    const IF_NEW: u8 = 0b01_0000;
+    const NEVER_SEND: u8 = 0b10_0000;
+    for (options, expected) in [(1 | NEVER_SEND, 0), (1 | IF_NEW, 0), (1, 1)] {
+        world.subscribe(conn, 0, &[(options, "t")]);
+        world.settle();
+        assert_eq!(world.topics().len(), expected);
+    }
+    world.subscribe(conn, 0, &[(1 | IF_NEW, "+")]);
+    world.settle();
+    assert_eq!(world.topics().len(), 1, "a new filter");
+}
+
+#[test]
+fn a_message_retained_behind_the_subscribe_comes_once() {
+    let mut world = World::new();
+    let (conn, _) = world.session(0, "id", &[]);
+    world.publish(conn, &retain("t", Qos::AtLeastOnce));
+    world.subscribe(conn, 0, &[(1, "#")]);
+    world.publish(conn, &retain("t", Qos::AtLeastOnce));
+    world.publish(conn, &retain("u", Qos::AtLeastOnce));
+    world.settle();
+    assert_eq!(world.topics(), [(1, false, "t"), (2, false, "u")]);
+}
+
+#[test]
+fn a_message_published_before_the_subscribe_is_retained_however_late_it_comes() {
+    let mut world = World::new();
+    let (conn, _) = world.session(0, "id", &[]);
+    let (other, _) = world.connect(1, transient("other"));
+    let heads = vec![(worker(1), Incarnation(2), Position(3))];
+    let published = (Incarnation(2), Position(3));
+    world.mesh.published.insert(worker(1), published);
+    world.subscribe_after(conn, 0, heads, &[(2, "#")]);
+    world.settle();
+    world.publish(other, &retain("0", Qos::AtMostOnce));
+    world.publish(other, &retain("1", Qos::AtLeastOnce));
+    world.publish(other, &message("2", Qos::AtLeastOnce));
+    world
+        .mesh
+        .applied
+        .insert(worker(1), (Incarnation(2), Position(3)));
+    world.publish(other, &retain("3", Qos::AtLeastOnce));
+    world.later(1);
+    let delivered: Vec<_> = world
+        .delivered()
+        .iter()
+        .map(|d| (d.message.topic, d.message.retain))
+        .collect();
+    assert_eq!(
+        delivered,
+        [("0", true), ("1", true), ("2", false), ("3", false)]
+    );
+}
+
+#[test]
+fn a_retained_qos_0_value_is_not_lost_between_the_subscribe_and_the_announcements() {
+    let mut world = World::new();
+    let (conn, _) = world.session(0, "id", &[]);
+    world.publish(conn, &retain("t", Qos::AtMostOnce));
+    world.subscribe(conn, 0, &[(1, "t")]);
+    world.mesh.everyone_applied = false;
+    world.settle();
+    world.delivered();
+    // Worker 1 has published a newer value before it knew that worker 0 wants it.
+    world
+        .mesh
+        .published
+        .insert(worker(1), (Incarnation(2), Position(1)));
+    world.mesh.everyone_applied = true;
+    world.later(1);
+    assert_eq!(world.topics(), [], "that value has not been read yet");
+    let newer = Message {
+        payload: b"newer",
+        ..retain("t", Qos::AtMostOnce)
+    };
+    world.publish(conn, &newer);
+    world
+        .mesh
+        .applied
+        .insert(worker(1), (Incarnation(2), Position(1)));
+    world.later(1);
+    let delivered = world.delivered();
+    assert_eq!(delivered.len(), 1);
+    assert_eq!(delivered[0].message.payload, b"newer");
+}
+
+#[test]
+fn a_million_retained_messages_fit_any_queue_and_window() {
+    let mut world = World::with(StoreSettings {
+        max_inflight_messages: 2,
+        max_queued_messages: 3,
+        ..SETTINGS
+    });
+    let (conn, _) = world.session(0, "id", &[]);
+    // Some hundred do as well.
+    for n in 0..300 {
+        world.publish(conn, &retain(&format!("t/{n:03}"), Qos::AtLeastOnce));
+    }
+    world.subscribe(conn, 0, &[(1, "t/#")]);
+    world.settle();
+    let mut topics = world.topics();
+    while let Some((packet_id, _, _)) = topics.get(topics.len() - 2).copied() {
+        world.ack(conn, packet_id, AckKind::Puback);
+        let more = world.topics();
+        if more.is_empty() {
+            break;
+        }
+        topics.extend(more);
+    }
+    assert_eq!(topics.len(), 300);
+    assert_eq!(topics.last().unwrap().2, "t/299");
+    assert_eq!(world.log.pending(), "");
+}
+
+#[test]
+fn unsubscribing_ends_the_retained_messages_too() {
+    let mut world = World::new();
+    let (conn, _) = world.session(0, "id", &[]);
+    world.publish(conn, &retain("t", Qos::AtLeastOnce));
+    world.subscribe(conn, 0, &[(1, "t")]);
+    let unsubscribe = ToStore::Unsubscribe {
+        claim: conn.claim,
+        request: 4,
+        filters: vec!["t"],
+    };
+    world.tell(conn, &unsubscribe);
+    world.settle();
+    assert_eq!(world.topics(), []);
+}

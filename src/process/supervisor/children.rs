@@ -1,0 +1,238 @@
+//! The processes of the members: what the supervisor holds of each, and how it performs what membership decides.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::rc::Rc;
+
+use nix::fcntl::OFlag;
+
+use super::destinations::{ChildLog, Destinations};
+use super::heartbeat::{Heart, Look, Verdict};
+use super::membership::{Who, Word};
+use crate::ipc::control::{Channel, ControlError, Role, ToChild, ToSupervisor};
+use crate::process::child::TITLE_PREFIX;
+use crate::ring::{self, HeartbeatView, Seal};
+use crate::sys::poll::{Interest, Poller};
+use crate::sys::process::{self, ProcessId, Spawn};
+use crate::sys::seqpacket;
+use crate::sys::users::Identity;
+
+type Shared = Rc<OwnedFd>;
+
+/// What is the same for every child.
+#[derive(Debug)]
+pub struct Common {
+    /// The binary that runs now.
+    pub program: OwnedFd,
+    pub environment: Vec<CString>,
+    pub hash_key: [u64; 2],
+    pub ring_bytes: u32,
+    pub become_user: Option<Identity>,
+    /// The configuration, sealed.
+    pub config: Shared,
+}
+
+/// One child process.
+pub struct ChildProcess {
+    pub who: Who,
+    pub pid: ProcessId,
+    /// It was told to end, so that its end is no news.
+    pub told_to_stop: bool,
+    channel: Channel<Shared>,
+    log: ChildLog,
+    log_ended: bool,
+    outbox: Shared,
+    cursors: Shared,
+    doorbell: Shared,
+    heart: Heart,
+    beats: Option<HeartbeatView>,
+}
+
+/// Which of a child's descriptors is ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    Control,
+    Log,
+}
+
+impl Source {
+    fn token(self, who: Who) -> u64 {
+        let source = match self {
+            Self::Control => 1u64,
+            Self::Log => 2,
+        };
+        // Incarnations are never reused, so a token never means another child.
+        source << 32 | u64::from(who.incarnation.0)
+    }
+
+    /// What was registered as `token`: the source, and the child's incarnation.
+    pub fn of(token: u64) -> Option<(Self, u32)> {
+        let incarnation = u32::try_from(token & u64::from(u32::MAX)).ok()?;
+        match token >> 32 {
+            1 => Some((Self::Control, incarnation)),
+            2 => Some((Self::Log, incarnation)),
+            _ => None,
+        }
+    }
+}
+
+impl ChildProcess {
+    /// Makes what is the child's own, starts it, and greets it.
+    pub fn start(who: Who, common: &Common, poller: &Poller) -> io::Result<Self> {
+        let outbox = Rc::new(ring::create_outbox(common.ring_bytes)?);
+        let cursors = Rc::new(ring::create_cursors()?);
+        let doorbell = Rc::new(ring::create_doorbell()?);
+        let (ours, theirs) = seqpacket::pair()?;
+        // Neither side ever waits for the other.
+        let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        let role = Role::of(who.member);
+        let title = CString::new(format!("{TITLE_PREFIX}{role}"))?;
+        let pid = Spawn {
+            program: common.program.as_fd(),
+            title: &title,
+            environment: &common.environment,
+            log: writer.as_fd(),
+            control: theirs.as_fd(),
+        }
+        .start()?;
+        let mut child = Self {
+            who,
+            pid,
+            told_to_stop: false,
+            channel: Channel::new(ours),
+            log: ChildLog::new(reader.into()),
+            log_ended: false,
+            outbox,
+            cursors,
+            doorbell,
+            heart: Heart::default(),
+            beats: None,
+        };
+        let greeted = child.greet(role, common).and_then(|()| {
+            poller.add(
+                child.channel.as_fd(),
+                Source::Control.token(who),
+                Interest::ReadLevel,
+            )?;
+            poller.add(
+                child.log.as_fd(),
+                Source::Log.token(who),
+                Interest::ReadLevel,
+            )
+        });
+        if let Err(e) = greeted {
+            process::kill_now(pid);
+            return Err(e);
+        }
+        Ok(child)
+    }
+
+    fn greet(&mut self, role: Role, common: &Common) -> io::Result<()> {
+        let hello = ToChild::Hello {
+            role,
+            member: self.who.member,
+            incarnation: self.who.incarnation,
+            hash_key: common.hash_key,
+            ring_bytes: common.ring_bytes,
+            become_user: common.become_user,
+            config: common.config.clone(),
+            outbox: self.outbox.clone(),
+            cursors: self.cursors.clone(),
+            doorbell: self.doorbell.clone(),
+        };
+        self.channel.tell(hello).map_err(io::Error::other)
+    }
+
+    /// Seals what the child has mapped. From now on it may be handed to others, and the heart can be seen.
+    pub fn seal(&mut self) -> io::Result<Seal> {
+        let cursors = ring::seal(self.cursors.as_fd())?;
+        let outbox = ring::seal(self.outbox.as_fd())?;
+        self.beats = Some(HeartbeatView::map(self.cursors.as_fd())?);
+        Ok(match (cursors, outbox) {
+            (Seal::Whole, Seal::Whole) => Seal::Whole,
+            _ => Seal::SizeOnly,
+        })
+    }
+
+    /// What others get of this child.
+    pub fn as_peer(&self, ring_bytes: u32) -> ToChild<Shared> {
+        ToChild::Peer {
+            member: self.who.member,
+            incarnation: self.who.incarnation,
+            ring_bytes,
+            outbox: self.outbox.clone(),
+            cursors: self.cursors.clone(),
+            doorbell: self.doorbell.clone(),
+        }
+    }
+
+    /// Sends a message, or queues it while the child does not read.
+    pub fn tell(&mut self, message: ToChild<Shared>) -> Result<(), ControlError> {
+        self.channel.tell(message)
+    }
+
+    /// Sends a message without descriptors.
+    pub fn tell_word(&mut self, word: Word) -> Result<(), ControlError> {
+        self.told_to_stop |= word == Word::Stop;
+        self.tell(match word {
+            Word::Welcome => ToChild::Welcome,
+            Word::PeerGone(who) => ToChild::PeerGone {
+                member: who.member,
+                incarnation: who.incarnation,
+            },
+            Word::PeerRemoved(who) => ToChild::PeerRemoved {
+                member: who.member,
+                incarnation: who.incarnation,
+            },
+            Word::TakeBack(from) => ToChild::TakeBack { from },
+            Word::Quiesce => ToChild::Quiesce,
+            Word::Stop => ToChild::Stop,
+        })
+    }
+
+    /// Its next message, if there is one.
+    pub fn hear(&mut self) -> Result<Option<ToSupervisor>, ControlError> {
+        self.channel.hear()
+    }
+
+    /// Sends what is queued.
+    pub fn flush(&mut self) -> Result<(), ControlError> {
+        self.channel.flush()
+    }
+
+    /// Whether something is queued.
+    pub fn has_queued(&self) -> bool {
+        self.channel.has_queued()
+    }
+
+    /// Passes on what it logged.
+    pub fn read_log(&mut self, poller: &Poller, to: &mut Destinations) {
+        if !self.log_ended && !self.log.read(to) {
+            self.log_ended = true;
+            let _ = poller.remove(self.log.as_fd());
+        }
+    }
+
+    /// No more is heard from it until it is gone.
+    pub fn stop_listening(&self, poller: &Poller) {
+        let _ = poller.remove(self.channel.as_fd());
+    }
+
+    /// It is gone: passes on its last words, and lets go of everything.
+    pub fn finish(self, poller: &Poller, to: &mut Destinations) {
+        self.stop_listening(poller);
+        if !self.log_ended {
+            let _ = poller.remove(self.log.as_fd());
+        }
+        self.log.finish(to);
+    }
+
+    /// One look at its heart.
+    pub fn look(&mut self, look: Look) -> Verdict {
+        match &self.beats {
+            Some(beats) => self.heart.look(beats.beats(), look),
+            None => Verdict::Well,
+        }
+    }
+}

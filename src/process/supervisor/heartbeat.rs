@@ -1,0 +1,190 @@
+//! Whether a child is alive in more than name, and whether this process was awake to judge it. Pure.
+
+use std::time::Duration;
+
+use crate::base::clock::Instant;
+use crate::base::limits::{HEARTBEAT_CHECK_MILLIS, HEARTBEAT_MISSED_MAX};
+
+/// What one look at one heart says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It beats, or it is too early to tell.
+    Well,
+    /// It has stood still for [`HEARTBEAT_MISSED_MAX`] looks on time.
+    Hung,
+}
+
+/// One heart as the supervisor has seen it.
+#[derive(Debug, Default)]
+pub struct Heart {
+    beats: Option<u32>,
+    missed: u32,
+}
+
+impl Heart {
+    /// Looks at the counter that the child moves. Only consecutive looks on time count: whoever overslept cannot
+    /// say that others did not move.
+    pub fn look(&mut self, beats: u32, look: Look) -> Verdict {
+        let moved = self.beats.replace(beats) != Some(beats);
+        if moved || look == Look::Late {
+            self.missed = 0;
+            return Verdict::Well;
+        }
+        self.missed = self.missed.saturating_add(1);
+        if self.missed >= HEARTBEAT_MISSED_MAX {
+            Verdict::Hung
+        } else {
+            Verdict::Well
+        }
+    }
+}
+
+/// Whether the supervisor looked when it meant to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Look {
+    OnTime,
+    Late,
+}
+
+/// The supervisor's own clock, which runs only while the supervisor does: one that was stopped, or whose machine
+/// slept, goes on where it was. Every deadline for a child is on this clock.
+#[derive(Debug)]
+pub struct AttentiveClock {
+    real: Instant,
+    attentive: Instant,
+    /// Overslept since the last look.
+    late: bool,
+    late_at: Option<Instant>,
+    next_look: Instant,
+}
+
+impl AttentiveClock {
+    /// Starts at `real`.
+    pub fn new(real: Instant) -> Self {
+        Self {
+            real,
+            attentive: real,
+            late: false,
+            late_at: None,
+            next_look: real.after_millis(HEARTBEAT_CHECK_MILLIS),
+        }
+    }
+
+    /// The supervisor is awake at `real`; it meant to be within [`HEARTBEAT_CHECK_MILLIS`]. Gives its own time.
+    pub fn awake(&mut self, real: Instant) -> Instant {
+        let passed = real - self.real;
+        self.real = self.real.max(real);
+        self.attentive = self.attentive + passed.min(STEP_MAX);
+        if passed > STEP_MAX {
+            self.late = true;
+            self.late_at = Some(self.attentive);
+        }
+        self.attentive
+    }
+
+    /// Whether it is time for a look at the hearts, and whether that one is on time.
+    pub fn look(&mut self) -> Option<Look> {
+        if self.attentive < self.next_look {
+            return None;
+        }
+        self.next_look = self.attentive.after_millis(HEARTBEAT_CHECK_MILLIS);
+        if std::mem::take(&mut self.late) {
+            Some(Look::Late)
+        } else {
+            Some(Look::OnTime)
+        }
+    }
+
+    /// When the next look is due, on this clock.
+    pub fn next_look(&self) -> Instant {
+        self.next_look
+    }
+
+    /// Whether the supervisor overslept less than a second ago, so that what others say about each other may be
+    /// about a time in which the whole machine stood still.
+    pub fn overslept_lately(&self) -> bool {
+        self.late_at
+            .is_some_and(|at| self.attentive - at < Duration::from_secs(1))
+    }
+}
+
+/// A turn that took longer than this is a pause of the supervisor or of the machine.
+const STEP_MAX: Duration = Duration::from_millis(HEARTBEAT_CHECK_MILLIS + 100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the clock with these steps in milliseconds, the heart moving at the steps where `beats` says so. Gives
+    /// the real milliseconds at which it was found hung.
+    fn run(steps: &[(u64, bool)]) -> Option<u64> {
+        let start = Instant(1_000_000_000);
+        let (mut real, mut clock, mut heart) =
+            (start, AttentiveClock::new(start), Heart::default());
+        let mut beats = 0;
+        for (millis, moves) in steps {
+            real = real.after_millis(*millis);
+            beats += u32::from(*moves);
+            clock.awake(real);
+            if let Some(look) = clock.look()
+                && heart.look(beats, look) == Verdict::Hung
+            {
+                return Some(u64::try_from((real - start).as_millis()).unwrap());
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn a_hung_child_is_found_within_two_seconds() {
+        for step in [50, 125, 250, 260] {
+            let found = run(&vec![(step, false); 100]).unwrap();
+            assert!(found <= 2000, "{step}: {found}");
+        }
+        assert_eq!(run(&vec![(250, true); 1000]), None);
+    }
+
+    #[test]
+    fn a_child_that_beats_every_other_look_is_well() {
+        let steps: Vec<_> = (0..1000).map(|n| (250, n % 2 == 0)).collect();
+        assert_eq!(run(&steps), None);
+    }
+
+    #[test]
+    fn a_supervisor_that_is_paused_or_always_late_kills_nobody() {
+        assert_eq!(run(&[(250, true), (3_600_000, false), (250, false)]), None);
+        assert_eq!(run(&vec![(800, false); 100]), None);
+        // Frozen and thawed again and again: five looks between, one too few each time.
+        let mut steps = Vec::new();
+        for _ in 0..100 {
+            steps.extend([(10_000, false), (250, false), (250, false), (250, false)]);
+        }
+        assert_eq!(run(&steps), None);
+    }
+
+    #[test]
+    fn a_pause_between_two_looks_spoils_the_second_one() {
+        let start = Instant(1_000_000_000);
+        let mut clock = AttentiveClock::new(start);
+        clock.awake(start.after_millis(250));
+        assert_eq!(clock.look(), Some(Look::OnTime));
+        // Woken by something else right after a pause, and on time for the look.
+        clock.awake(start.after_millis(5250));
+        assert_eq!(clock.look(), Some(Look::Late));
+        assert!(clock.overslept_lately());
+        clock.awake(start.after_millis(5300));
+        assert_eq!(clock.look(), None);
+        clock.awake(start.after_millis(5550));
+        assert_eq!(clock.look(), Some(Look::OnTime));
+    }
+
+    #[test]
+    fn the_clock_loses_what_it_slept() {
+        let start = Instant(1_000_000_000);
+        let mut clock = AttentiveClock::new(start);
+        let now = clock.awake(start.after_secs(3600));
+        assert!(now - start < Duration::from_secs(1));
+        // A clock that goes back (it cannot) stands still.
+        assert_eq!(clock.awake(start), now);
+    }
+}

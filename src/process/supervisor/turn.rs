@@ -1,0 +1,447 @@
+//! The supervisor's turns: wait, take in what happened, let `membership` decide, perform it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::children::{ChildProcess, Source};
+use super::destinations::Destinations;
+use super::heartbeat::Verdict;
+use super::listeners::words;
+use super::membership::{Action, Event, Who, Why, Word};
+use super::{Parts, read_config, stamp};
+use crate::base::clock::Instant;
+use crate::base::ids::MemberId;
+use crate::base::limits::{CONTROL_MESSAGES_PER_TURN, SUPERVISOR_RETRY_MILLIS};
+use crate::base::log::{Log, LogType};
+use crate::config::{Config, stamp::Stamps};
+use crate::ipc::control::{ControlError, Role, ToChild, ToSupervisor};
+use crate::ring::Seal;
+use crate::sys::signals::Number;
+use crate::sys::{clock, memfd, process};
+
+/// The poller's token for signals; those of children are [`Source`]s.
+pub const SIGNALS: u64 = 0;
+
+/// The supervisor at work.
+pub struct Supervisor {
+    parts: Parts,
+    destinations: Destinations,
+    log: Log,
+    /// By incarnation.
+    children: BTreeMap<u32, ChildProcess>,
+    events: VecDeque<Event>,
+    now: Instant,
+    seal_warned: bool,
+    finished: bool,
+}
+
+impl Supervisor {
+    /// Nothing is started yet.
+    pub fn new(parts: Parts, destinations: Destinations, log: Log) -> Self {
+        Self {
+            parts,
+            destinations,
+            log,
+            children: BTreeMap::new(),
+            events: VecDeque::from([Event::Tick]),
+            now: Instant::default(),
+            seal_warned: false,
+            finished: false,
+        }
+    }
+
+    /// From the first child to the last; status 0 unless the machine fails.
+    pub fn live(mut self) -> ExitCode {
+        while !self.finished {
+            self.now = self.parts.clock.awake(clock::now());
+            stamp(&mut self.log, &mut self.parts.stamps);
+            self.take_in();
+            self.decide_and_do();
+            self.write_log();
+            if self.finished {
+                break;
+            }
+            let timeout = self.timeout();
+            if let Err(e) = self.parts.poller.wait(Some(timeout)) {
+                // Without it nothing works; the children see their channels close, and end in order.
+                let text = words(&e);
+                self.error(format_args!("Error: Unable to wait for events: {text}"));
+                self.write_log();
+                return ExitCode::FAILURE;
+            }
+        }
+        drop(self.parts.pid_file.take());
+        let version = env!("CARGO_PKG_VERSION");
+        self.log.line(
+            LogType::Info,
+            format_args!("mosquitto version {version} terminating"),
+        );
+        self.write_log();
+        ExitCode::SUCCESS
+    }
+
+    fn timeout(&self) -> Duration {
+        let mut until = self.parts.clock.next_look();
+        if let Some(at) = self.parts.membership.wake_at() {
+            until = until.min(at);
+        }
+        let queued = self.children.values().any(ChildProcess::has_queued);
+        if queued || self.destinations.has_waiting() {
+            until = until.min(self.now.after_millis(SUPERVISOR_RETRY_MILLIS));
+        }
+        until - self.now
+    }
+
+    /// What has happened since the last turn.
+    fn take_in(&mut self) {
+        for at in 0..self.parts.poller.len() {
+            let Some(ready) = self.parts.poller.ready(at) else {
+                break;
+            };
+            if let Some((source, incarnation)) = Source::of(ready.token) {
+                self.child_is_ready(incarnation, source);
+            }
+        }
+        self.signals();
+        if let Some(look) = self.parts.clock.look() {
+            for who in self.parts.membership.hearts().collect::<Vec<_>>() {
+                let child = self.children.get_mut(&who.incarnation.0);
+                if child.is_some_and(|child| child.look(look) == Verdict::Hung) {
+                    self.events.push_back(Event::Hung(who));
+                }
+            }
+        }
+        let mut broken = Vec::new();
+        for child in self.children.values_mut().filter(|c| c.has_queued()) {
+            broken.extend(child.flush().err().map(|e| (child.who, e)));
+        }
+        for (who, error) in broken {
+            self.broken(who, &error);
+        }
+        self.events.push_back(Event::Tick);
+    }
+
+    fn child_is_ready(&mut self, incarnation: u32, source: Source) {
+        let Some(child) = self.children.get_mut(&incarnation) else {
+            return;
+        };
+        if source == Source::Log {
+            return child.read_log(&self.parts.poller, &mut self.destinations);
+        }
+        for _ in 0..CONTROL_MESSAGES_PER_TURN {
+            let who = child.who;
+            match child.hear() {
+                Ok(None) => return,
+                // The machine has just stood still, and the accuser with it; if it is true it will be said again.
+                Ok(Some(ToSupervisor::Stuck { .. })) if self.parts.clock.overslept_lately() => {}
+                Ok(Some(said)) => self.events.push_back(Event::Said(who, said)),
+                Err(error) => {
+                    child.stop_listening(&self.parts.poller);
+                    return self.broken(who, &error);
+                }
+            }
+        }
+    }
+
+    /// The control channel of `who` is of no use any more.
+    fn broken(&mut self, who: Who, error: &ControlError) {
+        if matches!(error, ControlError::Closed) {
+            // The end itself is about to be seen, and logged.
+            self.events.push_back(Event::Closed(who));
+            return;
+        }
+        let name = name(who.member);
+        self.error(format_args!("Error: {name}: {error}."));
+        self.events.push_back(Event::Unfit(who));
+    }
+
+    fn signals(&mut self) {
+        let mut ended = false;
+        while let Ok(Some(signal)) = self.parts.signals.take_next() {
+            match signal {
+                Number::SIGCHLD => ended = true,
+                Number::SIGTERM | Number::SIGINT => {
+                    self.parts.listeners.close();
+                    self.events.push_back(Event::Terminate);
+                }
+                Number::SIGHUP => self.reload(),
+                Number::SIGUSR1 => self.log.line(
+                    LogType::Notice,
+                    format_args!("SIGUSR1: there is no database to save."),
+                ),
+                Number::SIGUSR2 => self.log.line(
+                    LogType::Notice,
+                    format_args!("SIGUSR2: printing the subscriptions is not built yet."),
+                ),
+                _ => {}
+            }
+        }
+        if ended {
+            self.reap();
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Some((pid, ending)) = process::reap() {
+            // As process 1, orphans of others come by too.
+            let Some(incarnation) = self
+                .children
+                .iter()
+                .find(|(_, child)| child.pid == pid)
+                .map(|(incarnation, _)| *incarnation)
+            else {
+                continue;
+            };
+            let Some(child) = self.children.remove(&incarnation) else {
+                continue;
+            };
+            let who = child.who;
+            let expected = child.told_to_stop && ending == process::Ending::Exited(0);
+            child.finish(&self.parts.poller, &mut self.destinations);
+            if !expected {
+                let name = name(who.member);
+                self.log.line(
+                    LogType::Warning,
+                    format_args!("Warning: {name} (process {pid}) {ending}."),
+                );
+            }
+            self.events.push_back(Event::Ended(who));
+        }
+    }
+
+    /// Until nothing more follows from anything.
+    fn decide_and_do(&mut self) {
+        let mut actions = Vec::new();
+        while let Some(event) = self.events.pop_front() {
+            self.parts.membership.on(event, self.now, &mut actions);
+            for action in std::mem::take(&mut actions) {
+                self.perform(action);
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Start(who) => self.start(who),
+            Action::Seal(who) => self.seal(who),
+            Action::Introduce { to, peer } => {
+                let ring_bytes = self.parts.common.ring_bytes;
+                if let Some(peer) = self.children.get(&peer.incarnation.0) {
+                    let message = peer.as_peer(ring_bytes);
+                    self.tell(to, message);
+                }
+            }
+            Action::Tell { to, word } => self.tell_word(to, word),
+            Action::Listen { to, owner } => self.listen(to, owner),
+            Action::Kill { who, why } => self.kill(who, why),
+            Action::HeldBack { member, wait } => {
+                let (name, secs) = (name(member), wait.as_secs());
+                self.error(format_args!(
+                    "Error: {name} keeps dying; it is started again in {secs} seconds."
+                ));
+            }
+            Action::AllReady => {
+                let version = env!("CARGO_PKG_VERSION");
+                self.log.line(
+                    LogType::Info,
+                    format_args!("mosquitto version {version} running"),
+                );
+            }
+            Action::Finished => self.finished = true,
+        }
+    }
+
+    fn start(&mut self, who: Who) {
+        // Between fork and exec the child would write what waits here a second time, if it ever wrote.
+        self.write_log();
+        match ChildProcess::start(who, &self.parts.common, &self.parts.poller) {
+            Ok(child) => drop(self.children.insert(who.incarnation.0, child)),
+            Err(e) => {
+                let (name, text) = (name(who.member), words(&e));
+                self.error(format_args!("Error: Unable to start {name}: {text}"));
+                self.events.push_back(Event::Ended(who));
+            }
+        }
+    }
+
+    fn seal(&mut self, who: Who) {
+        let Some(child) = self.children.get_mut(&who.incarnation.0) else {
+            return;
+        };
+        match child.seal() {
+            Ok(seal) => {
+                if seal == Seal::SizeOnly && !std::mem::replace(&mut self.seal_warned, true) {
+                    self.log.line(
+                        LogType::Warning,
+                        format_args!(
+                            "Warning: This kernel is older than 5.1: the broker's processes are not protected from \
+                             each other."
+                        ),
+                    );
+                }
+                self.events.push_back(Event::Sealed(who));
+            }
+            Err(e) => {
+                let (name, text) = (name(who.member), words(&e));
+                self.error(format_args!("Error: Unable to seal {name}: {text}"));
+                self.events.push_back(Event::Unfit(who));
+            }
+        }
+    }
+
+    fn listen(&mut self, to: Who, owner: MemberId) {
+        let Role::Worker(index) = Role::of(owner) else {
+            return;
+        };
+        let lent_by = (to.member != owner).then_some(owner);
+        let sockets: Vec<_> = self.parts.listeners.of_worker(index.into()).collect();
+        for (listener, socket) in sockets {
+            self.tell(
+                to,
+                ToChild::Listener {
+                    listener,
+                    lent_by,
+                    socket,
+                },
+            );
+        }
+        if lent_by.is_some() {
+            let (to, owner) = (name(to.member), name(owner));
+            self.log.line(
+                LogType::Notice,
+                format_args!("{to} accepts connections for {owner}, which is down."),
+            );
+        }
+    }
+
+    fn kill(&mut self, who: Who, why: Why) {
+        let Some(child) = self.children.get(&who.incarnation.0) else {
+            return;
+        };
+        process::kill_now(child.pid);
+        let (name, pid) = (name(who.member), child.pid);
+        let reason = match why {
+            Why::Hung => "makes no progress".to_owned(),
+            Why::Stuck { says } => format!("holds up {says}"),
+            Why::Accuser => "blames too many others".to_owned(),
+            Why::Slow => {
+                "took too long to join, to end, or to drain a dead member's outbox".to_owned()
+            }
+            Why::Unfit => "breaks the rules of the control channel".to_owned(),
+            Why::Stopping => "took too long to stop".to_owned(),
+        };
+        self.error(format_args!(
+            "Error: {name} (process {pid}) {reason}, and is killed."
+        ));
+    }
+
+    fn tell_word(&mut self, to: Who, word: Word) {
+        if let Some(child) = self.children.get_mut(&to.incarnation.0)
+            && let Err(error) = child.tell_word(word)
+        {
+            self.broken(to, &error);
+        }
+    }
+
+    fn tell(&mut self, to: Who, message: ToChild<Rc<OwnedFd>>) {
+        if let Some(child) = self.children.get_mut(&to.incarnation.0)
+            && let Err(error) = child.tell(message)
+        {
+            self.broken(to, &error);
+        }
+    }
+
+    /// SIGHUP: everything or nothing. Log files are opened anew either way, for those who rotate them.
+    fn reload(&mut self) {
+        let reloaded = match self.parts.config_file.clone() {
+            None => self.parts.config.clone(),
+            Some(file) => self.reread(&file).unwrap_or_else(|| {
+                self.error(format_args!(
+                    "Error: The configuration was not reloaded; nothing has changed."
+                ));
+                self.parts.config.clone()
+            }),
+        };
+        if let Err(e) = self.take_on(reloaded) {
+            let text = words(&e);
+            self.error(format_args!(
+                "Error: The configuration was not reloaded: {text}; nothing has changed."
+            ));
+        }
+    }
+
+    /// What holds after a reload of this file, if it is without faults.
+    fn reread(&mut self, file: &Path) -> Option<Config> {
+        self.log
+            .line(LogType::Info, format_args!("Reloading config."));
+        let parsed = read_config(Some(file), &self.parts.overrides);
+        for notice in parsed.notices {
+            self.log.line(notice.kind, format_args!("{}", notice.text));
+        }
+        let new = match parsed.config {
+            Ok(config) => config,
+            Err(errors) => {
+                for line in errors.iter().flat_map(|error| error.log_lines()) {
+                    self.error(format_args!("{line}"));
+                }
+                return None;
+            }
+        };
+        let old = &self.parts.config;
+        for option in Config::reload_differences(old, &new) {
+            self.log.line(
+                LogType::Warning,
+                format_args!("Warning: A change of '{option}' needs a restart of the broker."),
+            );
+        }
+        match Config::reload(old, &new) {
+            Ok(config) => Some(config),
+            Err(differ) => {
+                self.error(format_args!("Error: {differ}."));
+                None
+            }
+        }
+    }
+
+    fn take_on(&mut self, config: Config) -> io::Result<()> {
+        self.write_log();
+        let destinations = Destinations::open(&config).map_err(|(_, e)| e)?;
+        if config != self.parts.config {
+            let text = config.to_snapshot();
+            let snapshot = memfd::snapshot("mosquitto-config", text.as_bytes())?;
+            self.parts.common.config = Rc::new(snapshot);
+            let everybody: Vec<Who> = self.parts.membership.living().collect();
+            for to in everybody {
+                let config = self.parts.common.config.clone();
+                self.tell(to, ToChild::Config { config });
+            }
+        }
+        let before = std::mem::replace(&mut self.destinations, destinations);
+        self.destinations.inherit(before);
+        self.log.set_mask(config.log_mask);
+        self.parts.stamps = Stamps::new(&config);
+        stamp(&mut self.log, &mut self.parts.stamps);
+        self.parts.config = config;
+        Ok(())
+    }
+
+    fn error(&mut self, text: std::fmt::Arguments<'_>) {
+        self.log.line(LogType::Error, text);
+    }
+
+    fn write_log(&mut self) {
+        self.destinations.append(self.log.pending().as_bytes());
+        self.log.consume(usize::MAX);
+        self.destinations.write();
+    }
+}
+
+/// As `ps` shows it, without the program's name.
+fn name(member: MemberId) -> String {
+    Role::of(member).to_string()
+}

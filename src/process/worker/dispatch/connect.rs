@@ -1,0 +1,305 @@
+//! CONNECT to CONNACK: let in or refuse, claim the client id at the store, answer.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fmt::Write as _;
+use std::hash::Hasher;
+
+use super::connection::{LocalSubscription, Stage, Will, options_from};
+use super::ending::Ending;
+use super::{ConnId, Worker, mark_dirty};
+use crate::base::ids::{ClaimSerial, ClientNumber};
+use crate::base::limits::TOPIC_ALIAS_MAX;
+use crate::base::log::LogType;
+use crate::ipc::mesh::{Claim, ToStore};
+use crate::mqtt::{
+    Connack, Connect, DecodeError, Filter, Packet, Properties, PropertiesBuilder, Property, Reason,
+    Version, property::PropertyId,
+};
+use crate::ring::{Cx, Mesh};
+use crate::session::{Admission, Window, admit};
+
+impl Worker {
+    pub(super) fn on_connect<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        connect: &Connect<'_>,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let config = self.config.clone();
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        conn.client.version = connect.version;
+        conn.client.id = connect.client_id.into();
+        let Some(listener) = config.listeners.get(usize::from(conn.from.listener)) else {
+            // The listener was removed while this connection waited.
+            return self.close(
+                id,
+                Ending::Refused(Reason::ServerUnavailable, "listener removed"),
+                cx,
+            );
+        };
+        let terms = match admit(connect, listener, &config) {
+            Ok(terms) => terms,
+            Err(refusal) => {
+                return self.close(id, Ending::Refused(refusal.reason, refusal.what), cx);
+            }
+        };
+        if terms.assign_id {
+            let prefix = listener
+                .auto_id_prefix
+                .as_ref()
+                .unwrap_or(&config.auto_id_prefix);
+            let assigned = self.assign_id(prefix);
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.client.id = assigned;
+            }
+        }
+        self.claim(id, connect, &terms, cx);
+    }
+
+    fn claim<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        connect: &Connect<'_>,
+        terms: &Admission,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let client = &mut conn.client;
+        client.clean_start = connect.clean_start;
+        client.keep_alive = terms.keep_alive;
+        client.tell_keep_alive = terms.keep_alive_changed;
+        client.tell_id = terms.assign_id;
+        client.expiry = terms.expiry;
+        client.expiry_at_connect = terms.expiry;
+        client.packet_bytes_max = terms.packet_bytes_max;
+        client.window = Window::new(terms.receive_maximum);
+        client.will = connect.will.as_ref().map(|will| Will {
+            qos: will.qos,
+            retain: will.retain,
+            delay_secs: terms.will_delay,
+            topic: will.topic.as_str().into(),
+            properties: without_will_delay(will.properties),
+            payload: will.payload.into(),
+        });
+        if let Some(user) = connect.username {
+            client.username = Some(user.into());
+        }
+        conn.stage = Stage::Claiming;
+        let claim = ToStore::Claim(Claim {
+            claim: id.claim(),
+            client_id: &client.id,
+            clean_start: client.clean_start,
+            expiry: client.expiry,
+            receive_maximum: terms.receive_maximum,
+            will: client.will.as_ref().map(Will::record),
+        });
+        self.last = claim.append(cx.mesh, &mut self.scratch);
+    }
+
+    /// A client id that nobody can guess: the prefix and a UUID.
+    fn assign_id(&mut self, prefix: &str) -> Box<str> {
+        let mut halves = [0u64; 2];
+        for half in &mut halves {
+            self.id_state.1 += 1;
+            let mut hasher = DefaultHasher::new();
+            hasher.write_u128(self.id_state.0);
+            hasher.write_u64(self.id_state.1);
+            *half = hasher.finish();
+        }
+        let [high, low] = halves;
+        let (high, low) = (high & !0xf000 | 0x4000, low & !(3 << 62) | 1 << 63);
+        let mut id = String::from(prefix);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            id,
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            high >> 32,
+            high >> 16 & 0xffff,
+            high & 0xffff,
+            low >> 48,
+            low & 0xffff_ffff_ffff
+        );
+        id.into_boxed_str()
+    }
+
+    /// The store granted a claim.
+    pub(super) fn on_grant<M: Mesh>(
+        &mut self,
+        claim: ClaimSerial,
+        number: ClientNumber,
+        session: (bool, bool),
+        received: &[u16],
+        cx: &mut Cx<'_, M>,
+    ) {
+        let id = ConnId::of(claim);
+        // A connection that closed meanwhile has said so to the store already.
+        let Some(conn) = self
+            .conns
+            .get_mut(id)
+            .filter(|c| c.stage == Stage::Claiming)
+        else {
+            return;
+        };
+        let (session_present, stored) = session;
+        conn.stage = Stage::Connected;
+        conn.heard = cx.now;
+        conn.client.number = number;
+        conn.client.stored = stored;
+        conn.client.inbound.resume(received);
+        if conn.client.will.is_some() {
+            self.last = ToStore::Armed { claim }.append(cx.mesh, &mut self.scratch);
+        }
+        if conn.client.keep_alive > 0 {
+            let at = cx
+                .now
+                .after_secs(keep_alive_grace_secs(conn.client.keep_alive));
+            self.timers.set(at, id);
+        }
+        self.log_connected(id, cx);
+        self.send_connack(id, session_present, cx);
+        // At once, before the socket is read again: what came before its end counts.
+        self.consume_partial(id, cx);
+    }
+
+    fn log_connected<M: Mesh>(&self, id: ConnId, cx: &mut Cx<'_, M>) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        let client = &conn.client;
+        if self.config.connection_messages {
+            let (from, protocol) = (conn.from.peer, client.version as u8);
+            let (clean, keep_alive) = (u8::from(client.clean_start), client.keep_alive);
+            let id = &client.id;
+            match &client.username {
+                Some(user) => cx.log.line(
+                    LogType::Notice,
+                    format_args!("New client connected from {from} as {id} (p{protocol}, c{clean}, k{keep_alive}, u'{user}')."),
+                ),
+                None => cx.log.line(
+                    LogType::Notice,
+                    format_args!("New client connected from {from} as {id} (p{protocol}, c{clean}, k{keep_alive})."),
+                ),
+            }
+        }
+        match &client.will {
+            Some(will) => {
+                let (n, q, r) = (will.payload.len(), will.qos as u8, u8::from(will.retain));
+                cx.log.line(
+                    LogType::Debug,
+                    format_args!("Will message specified ({n} bytes) (r{r}, q{q})."),
+                );
+                cx.log
+                    .line(LogType::Debug, format_args!("\t{}", will.topic));
+            }
+            None => cx
+                .log
+                .line(LogType::Debug, format_args!("No will message specified.")),
+        }
+    }
+
+    fn send_connack<M: Mesh>(&mut self, id: ConnId, session_present: bool, cx: &mut Cx<'_, M>) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        // There is no session to be present in 3.1: the byte is reserved there.
+        let session_present = session_present && conn.client.version != Version::V31;
+        let (name, present) = (&conn.client.id, u8::from(session_present));
+        cx.log.line(
+            LogType::Debug,
+            format_args!("Sending CONNACK to {name} ({present}, 0)"),
+        );
+        let mut builder = PropertiesBuilder::default();
+        if conn.client.version == Version::V5 {
+            self.connack_properties(id, &mut builder);
+        }
+        let connack = Connack {
+            session_present,
+            code: 0,
+            properties: builder.as_properties(),
+        };
+        self.say_after_last(id, &Packet::Connack(connack), cx);
+    }
+
+    /// In the order of the original: scripts and tests compare bytes.
+    fn connack_properties(&self, id: ConnId, builder: &mut PropertiesBuilder) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        let client = &conn.client;
+        builder.push(Property::TopicAliasMaximum(TOPIC_ALIAS_MAX));
+        if client.tell_id {
+            builder.push(Property::AssignedClientIdentifier(&client.id));
+        }
+        if client.tell_keep_alive {
+            builder.push(Property::ServerKeepAlive(client.keep_alive));
+        }
+        if let Some(listener) = self.listener(conn.from).filter(|l| l.max_qos < 2) {
+            builder.push(Property::MaximumQos(listener.max_qos));
+        }
+        if !self.config.retain_available {
+            builder.push(Property::RetainAvailable(false));
+        }
+        builder.push(Property::MaximumPacketSize(self.config.max_packet_size));
+        builder.push(Property::ReceiveMaximum(self.config.max_inflight_messages));
+        builder.push(Property::SharedSubscriptionAvailable(false));
+    }
+
+    /// The subscriptions of a stored session that continues: its QoS 0 messages come directly.
+    pub(super) fn on_session_filters<M: Mesh>(
+        &mut self,
+        claim: ClaimSerial,
+        filters: &[(u8, u32, &str)],
+        cx: &mut Cx<'_, M>,
+    ) {
+        let id = ConnId::of(claim);
+        let mut changes = Vec::new();
+        for (options, identifier, name) in filters {
+            let Some(filter) = Filter::new(name) else {
+                continue;
+            };
+            let subscription = LocalSubscription {
+                options: options_from(*options),
+                identifier: *identifier,
+            };
+            self.subscribe_local(id, filter, subscription, &mut changes);
+        }
+        self.announce(&changes, cx);
+    }
+
+    /// A CONNECT that cannot be read.
+    pub(super) fn refuse_malformed<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        error: DecodeError,
+        cx: &mut Cx<'_, M>,
+    ) {
+        if error.reason == Reason::UnsupportedProtocolVersion {
+            // The level is unknown, so the answer has the form of 3.x, which every client can read.
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.client.version = Version::V311;
+                mark_dirty(&mut self.dirty, id, conn);
+            }
+            return self.close(id, Ending::Refused(error.reason, error.what), cx);
+        }
+        self.close(id, Ending::Malformed(error), cx);
+    }
+}
+
+/// A client may be silent for one and a half times its keep-alive [MQTT-3.1.2-22].
+pub(super) fn keep_alive_grace_secs(keep_alive: u16) -> u64 {
+    (u64::from(keep_alive) * 3).div_ceil(2)
+}
+
+/// The will's properties as they go out with it: the delay is for us.
+fn without_will_delay(properties: Properties<'_>) -> Box<[u8]> {
+    if properties.is_empty() {
+        return Box::default();
+    }
+    let mut kept = PropertiesBuilder::default();
+    kept.push_all_but(properties, PropertyId::WillDelayInterval);
+    kept.as_properties().raw().into()
+}

@@ -1,0 +1,214 @@
+//! One connection as dispatch keeps it.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use foldhash::fast::RandomState;
+use slotmap::{Key, KeyData};
+
+use crate::base::clock::Instant;
+use crate::base::ids::{ClaimSerial, ClientNumber};
+use crate::ipc::mesh::WillRecord;
+use crate::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
+use crate::net::output::Output;
+use crate::session::{Inbound, Window};
+
+slotmap::new_key_type! {
+    /// A connection of this worker; never reused for another one.
+    pub struct ConnId;
+}
+
+impl ConnId {
+    /// As a number, for an epoll token.
+    pub fn token(self) -> u64 {
+        self.data().as_ffi()
+    }
+
+    /// From [`ConnId::token`]. Any number is safe: one that names no connection finds none.
+    pub fn from_token(token: u64) -> Self {
+        KeyData::from_ffi(token).into()
+    }
+
+    /// The claim of this connection at the store.
+    pub(super) fn claim(self) -> ClaimSerial {
+        ClaimSerial(self.token())
+    }
+
+    /// The connection of a claim.
+    pub(super) fn of(claim: ClaimSerial) -> Self {
+        Self::from_token(claim.0)
+    }
+}
+
+/// Where a connection came in.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptedFrom {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Which of the configuration's listeners.
+    pub listener: u16,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// Nothing but CONNECT may come.
+    AwaitConnect,
+    /// The store was asked for the client id; input waits.
+    Claiming,
+    /// CONNACK was sent.
+    Connected,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    pub from: AcceptedFrom,
+    pub stage: Stage,
+    pub client: Client,
+    /// The start of a packet whose end has not come yet, or what waits for the store's answer.
+    pub partial: Vec<u8>,
+    pub output: Output,
+    /// It is in the list of those with output.
+    pub dirty: bool,
+    /// Packets for it that wait until a record is covered.
+    pub held: u32,
+    /// The store wants it closed for this reason, once what it sent has been read; and how often it was looked at.
+    pub evicting: Option<(u8, u16)>,
+    /// When bytes last came.
+    pub heard: Instant,
+    /// The fan-out that reached it last, and its place among the targets.
+    pub reached: (u64, usize),
+    /// QoS 0 messages are being dropped, and the log said so.
+    pub dropping: bool,
+}
+
+/// Who is at the other end, from CONNECT on.
+#[derive(Debug)]
+pub struct Client {
+    pub id: Box<str>,
+    pub version: Version,
+    /// The store's number; 0 until the claim is granted.
+    pub number: ClientNumber,
+    /// The session is the store's.
+    pub stored: bool,
+    pub username: Option<Box<str>>,
+    pub clean_start: bool,
+    pub keep_alive: u16,
+    /// Seconds that the session outlives the connection, now and as CONNECT said.
+    pub expiry: u32,
+    pub expiry_at_connect: u32,
+    pub packet_bytes_max: u32,
+    pub will: Option<Will>,
+    pub inbound: Inbound,
+    pub window: Window,
+    pub filters: HashSet<Box<str>, RandomState>,
+    /// Answers to retained requests that are under way, and topics that came live meanwhile (hashed).
+    pub retained_pending: u32,
+    pub seen_live: HashSet<u64, RandomState>,
+    /// The client id was assigned by the broker, the keep-alive cut: CONNACK says so.
+    pub tell_id: bool,
+    pub tell_keep_alive: bool,
+    /// It acknowledged what was not sent, and the log said so.
+    pub warned: bool,
+}
+
+impl Client {
+    /// Nobody yet.
+    pub fn unknown() -> Self {
+        Self {
+            id: Box::default(),
+            version: Version::V311,
+            number: ClientNumber(0),
+            stored: false,
+            username: None,
+            clean_start: true,
+            keep_alive: 0,
+            expiry: 0,
+            expiry_at_connect: 0,
+            packet_bytes_max: u32::MAX,
+            will: None,
+            inbound: Inbound::default(),
+            window: Window::new(u16::MAX),
+            filters: HashSet::default(),
+            retained_pending: 0,
+            seen_live: HashSet::default(),
+            tell_id: false,
+            tell_keep_alive: false,
+            warned: false,
+        }
+    }
+}
+
+impl Connection {
+    pub fn new(from: AcceptedFrom, now: Instant) -> Self {
+        Self {
+            from,
+            stage: Stage::AwaitConnect,
+            client: Client::unknown(),
+            partial: Vec::new(),
+            output: Output::default(),
+            dirty: false,
+            held: 0,
+            evicting: None,
+            heard: now,
+            reached: (0, 0),
+            dropping: false,
+        }
+    }
+}
+
+/// A will, kept until the connection ends.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Will {
+    pub qos: Qos,
+    pub retain: bool,
+    pub delay_secs: u32,
+    pub topic: Box<str>,
+    pub properties: Box<[u8]>,
+    pub payload: Box<[u8]>,
+}
+
+impl Will {
+    /// As it travels with the claim.
+    pub fn record(&self) -> WillRecord<'_> {
+        WillRecord {
+            qos: self.qos,
+            retain: self.retain,
+            delay_secs: self.delay_secs,
+            topic: &self.topic,
+            properties: &self.properties,
+            payload: &self.payload,
+        }
+    }
+}
+
+/// What a local subscriber asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LocalSubscription {
+    pub options: SubscriptionOptions,
+    /// 0 is none.
+    pub identifier: u32,
+}
+
+/// The options byte of SUBSCRIBE [MQTT5-3.8.3.1].
+pub fn options_byte(options: SubscriptionOptions) -> u8 {
+    options.qos as u8
+        | u8::from(options.no_local) << 2
+        | u8::from(options.retain_as_published) << 3
+        | (options.retain_handling as u8) << 4
+}
+
+/// The options of a byte that [`options_byte`] made; unknown bits count as 0.
+pub fn options_from(byte: u8) -> SubscriptionOptions {
+    SubscriptionOptions {
+        qos: Qos::from_bits(byte & 3).unwrap_or_default(),
+        no_local: byte & 4 != 0,
+        retain_as_published: byte & 8 != 0,
+        retain_handling: match byte >> 4 & 3 {
+            1 => RetainHandling::SendIfNew,
+            2 => RetainHandling::DoNotSend,
+            _ => RetainHandling::Send,
+        },
+    }
+}

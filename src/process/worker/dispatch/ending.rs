@@ -1,0 +1,445 @@
+//! How connections end: DISCONNECT, loss, takeover, errors; the will, and the release of the client id.
+
+use super::connection::{Connection, Stage, Will};
+use super::{ConnId, Worker};
+use crate::base::clock::Instant;
+use crate::base::ids::{ClientNumber, MemberId};
+use crate::base::limits::EVICTION_READS_MAX;
+use crate::base::log::LogType;
+use crate::ipc::mesh::{Class, Message, Release, ToStore, WillFate};
+use crate::mqtt::{
+    Connack, DecodeError, Disconnect, Filter, Packet, Properties, Property, Reason, Version, encode,
+};
+use crate::ring::{Cx, Mesh};
+
+/// What the event loop saw of a connection's end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HangUp {
+    /// The peer closed it.
+    Eof,
+    /// The socket failed.
+    Error(std::io::ErrorKind),
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ending {
+    /// DISCONNECT without will.
+    Clean,
+    /// DISCONNECT with reason 0x04, or any other but 0.
+    CleanWithWill,
+    /// The connection was lost.
+    Lost(HangUp),
+    /// CONNECT is refused.
+    Refused(Reason, &'static str),
+    /// A packet could not be decoded.
+    Malformed(DecodeError),
+    /// A packet was not allowed now.
+    Protocol(Reason),
+    /// Nothing came for too long.
+    Silent,
+    /// No CONNECT came for too long.
+    NoConnect,
+    /// The store says so: taken over by another connection, or worse.
+    Evicted(u8),
+    /// The store died, and every session with it.
+    StoreLost,
+    /// The broker ends.
+    ShuttingDown,
+}
+
+impl Ending {
+    /// The reason code that a 5.0 client is told, if it is told one.
+    fn reason(self) -> Option<u8> {
+        let reason = match self {
+            Self::Clean | Self::CleanWithWill | Self::Lost(_) | Self::NoConnect => return None,
+            Self::Refused(reason, _) | Self::Protocol(reason) => reason,
+            Self::Malformed(error) => error.reason,
+            Self::Silent => Reason::KeepAliveTimeout,
+            Self::Evicted(code) => return Some(code),
+            Self::StoreLost => Reason::UnspecifiedError,
+            Self::ShuttingDown => Reason::ServerShuttingDown,
+        };
+        Some(reason as u8)
+    }
+}
+
+impl Worker {
+    /// The event loop lost a connection.
+    pub fn hang_up<M: Mesh>(&mut self, id: ConnId, why: HangUp, cx: &mut Cx<'_, M>) {
+        self.close(id, Ending::Lost(why), cx);
+    }
+
+    pub(super) fn on_disconnect<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        packet: &Disconnect<'_>,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        cx.log.line(
+            LogType::Debug,
+            format_args!("Received DISCONNECT from {}", conn.client.id),
+        );
+        for property in packet.properties.iter() {
+            if let Property::SessionExpiryInterval(seconds) = property {
+                // A session that was to end with the connection cannot be prolonged [MQTT-3.14.2-2].
+                if conn.client.expiry_at_connect == 0 && seconds != 0 {
+                    return self.close(id, Ending::Protocol(Reason::ProtocolError), cx);
+                }
+                conn.client.expiry = seconds;
+            }
+        }
+        let ending = if packet.code == 0 {
+            Ending::Clean
+        } else {
+            Ending::CleanWithWill
+        };
+        self.close(id, ending, cx);
+    }
+
+    /// Ends a connection: says why where the client can hear it, ends its session here, publishes or hands over its
+    /// will, releases its client id.
+    pub(super) fn close<M: Mesh>(&mut self, id: ConnId, ending: Ending, cx: &mut Cx<'_, M>) {
+        let Some(mut conn) = self.conns.remove(id) else {
+            return;
+        };
+        self.log_ending(&conn, ending, cx);
+        say_good_bye(&mut conn, ending);
+        match conn.stage {
+            Stage::AwaitConnect => {}
+            Stage::Claiming => self.release(id, WillFate::Done, None, cx),
+            Stage::Connected => self.end_session(id, &mut conn, ending, cx),
+        }
+        self.closed.push_back((id, conn.output));
+    }
+
+    fn end_session<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        conn: &mut Connection,
+        ending: Ending,
+        cx: &mut Cx<'_, M>,
+    ) {
+        self.unsubscribe_all(id, conn, cx);
+        let client = &mut conn.client;
+        let expiry = Some(client.expiry).filter(|expiry| *expiry != client.expiry_at_connect);
+        let will = client.will.take().filter(|_| ending != Ending::Clean);
+        match will {
+            None => self.release(id, WillFate::Done, expiry, cx),
+            Some(will) if ending == Ending::StoreLost => self.orphaned_wills.push(will),
+            Some(will)
+                if will.delay_secs > 0 && client.expiry > 0 && ending != Ending::ShuttingDown =>
+            {
+                self.release(id, WillFate::Delayed, expiry, cx);
+            }
+            Some(will) => {
+                let release = Release {
+                    claim: id.claim(),
+                    will: WillFate::Done,
+                    expiry,
+                };
+                self.publish_will(&will, client.number, Some(release), cx);
+            }
+        }
+    }
+
+    fn release<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        will: WillFate,
+        expiry: Option<u32>,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let release = Release {
+            claim: id.claim(),
+            will,
+            expiry,
+        };
+        self.last = ToStore::Release(release).append(cx.mesh, &mut self.scratch);
+    }
+
+    /// Publishes a will; with a release, both are one record: neither can happen without the other.
+    pub(super) fn publish_will<M: Mesh>(
+        &mut self,
+        will: &Will,
+        publisher: ClientNumber,
+        releases: Option<Release>,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let message = Message {
+            qos: will.qos,
+            retain: will.retain,
+            publisher,
+            packet_id: None,
+            releases,
+            expires_at: expires_at(Properties::trusted(&will.properties), cx.now),
+            topic: &will.topic,
+            properties: &will.properties,
+            payload: &will.payload,
+        };
+        self.route(&message, cx);
+    }
+
+    fn unsubscribe_all<M: Mesh>(&mut self, id: ConnId, conn: &mut Connection, cx: &mut Cx<'_, M>) {
+        let filters = std::mem::take(&mut conn.client.filters);
+        let class = self.class_of(conn.client.stored);
+        let mut changes = Vec::new();
+        for filter in filters.iter().filter_map(|name| Filter::new(name)) {
+            if self.local.remove(filter, id).is_some() {
+                changes.extend(self.interest.remove(filter, class));
+            }
+        }
+        self.announce(&changes, cx);
+    }
+
+    /// What this worker wants for a subscription: a transient session everything; a stored one QoS 0 only, the rest
+    /// comes through the store.
+    pub(super) fn class_of(&self, stored: bool) -> Class {
+        if stored { Class::QOS0 } else { Class::BOTH }
+    }
+
+    fn log_ending<M: Mesh>(&self, conn: &Connection, ending: Ending, cx: &mut Cx<'_, M>) {
+        let (id, peer) = (&*conn.client.id, conn.from.peer);
+        let id = if id.is_empty() { "<unknown>" } else { id };
+        let notice = LogType::Notice;
+        let log = &mut cx.log;
+        match ending {
+            Ending::Clean | Ending::CleanWithWill | Ending::Lost(HangUp::Eof)
+                if !self.config.connection_messages => {}
+            Ending::Clean | Ending::CleanWithWill => {
+                log.line(notice, format_args!("Client {id} [{peer}] disconnected."))
+            }
+            Ending::Lost(HangUp::Eof) => log.line(
+                notice,
+                format_args!("Client {id} [{peer}] closed its connection."),
+            ),
+            Ending::Lost(HangUp::Error(kind)) => log.line(
+                notice,
+                format_args!("Client {id} [{peer}] disconnected: {kind}."),
+            ),
+            Ending::Refused(_, what) => log.line(
+                notice,
+                format_args!("Client {id} [{peer}] refused: {what}."),
+            ),
+            Ending::Malformed(error) => {
+                log.line(
+                    notice,
+                    format_args!("Client {id} [{peer}] disconnected: malformed packet ({error})."),
+                );
+            }
+            Ending::Protocol(reason) => {
+                log.line(
+                    notice,
+                    format_args!("Client {id} [{peer}] disconnected: protocol error ({reason:?})."),
+                );
+            }
+            Ending::Silent => log.line(
+                notice,
+                format_args!("Client {id} [{peer}] has exceeded timeout, disconnecting."),
+            ),
+            Ending::NoConnect => log.line(
+                notice,
+                format_args!("Client {id} [{peer}] disconnected: no CONNECT came."),
+            ),
+            Ending::Evicted(0x8e) => {
+                log.line(
+                    notice,
+                    format_args!("Client {id} [{peer}] disconnected: session taken over."),
+                );
+            }
+            Ending::Evicted(code) => log.line(
+                notice,
+                format_args!("Client {id} [{peer}] disconnected: reason {code:#04x}."),
+            ),
+            Ending::StoreLost => log.line(
+                notice,
+                format_args!("Client {id} [{peer}] disconnected: the store is restarted."),
+            ),
+            Ending::ShuttingDown => {}
+        }
+    }
+
+    /// Keep-alive timers: connections that may have been silent for too long come out of `pop_silent`.
+    pub fn tick<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        while let Some(due) = self.timers.take_due(cx.now) {
+            for id in due {
+                let Some(conn) = self.conns.get(id) else {
+                    continue;
+                };
+                match silence_ends(conn) {
+                    // Granted meanwhile, with a timer of its own or none.
+                    None => {}
+                    Some(at) if at > cx.now => self.timers.set(at, id),
+                    // While nothing is read, silence says nothing about the client.
+                    Some(_) if !self.wants_input(id) => self.timers.set(cx.now.after_secs(1), id),
+                    Some(_) => self.silent.push_back(id),
+                }
+            }
+        }
+    }
+
+    /// A connection whose keep-alive has passed: the loop reads it once more, and calls [`Worker::silent`] only if
+    /// that found nothing.
+    pub fn pop_silent(&mut self) -> Option<ConnId> {
+        self.silent.pop_front()
+    }
+
+    /// The client has come back on another connection. What it sent on this one before is still its word: the loop
+    /// reads what has arrived, then it is closed.
+    pub(super) fn evict(&mut self, id: ConnId, reason: u8) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.evicting = Some((reason, 0));
+            self.silent.push_back(id);
+        }
+    }
+
+    /// After input of a connection that is to be closed: look again, a bounded number of times.
+    pub(super) fn evict_again<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
+        let Some((reason, looks)) = self
+            .conns
+            .get_mut(id)
+            .and_then(|conn| conn.evicting.as_mut())
+        else {
+            return;
+        };
+        *looks += 1;
+        if *looks <= EVICTION_READS_MAX {
+            self.silent.push_back(id);
+        } else {
+            let ending = Ending::Evicted(*reason);
+            self.close(id, ending, cx);
+        }
+    }
+
+    /// Nothing came from this connection, not even now.
+    pub fn silent<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        if let Some((reason, _)) = conn.evicting {
+            return self.close(id, Ending::Evicted(reason), cx);
+        }
+        match silence_ends(conn) {
+            None => {}
+            Some(at) if at > cx.now => self.timers.set(at, id),
+            Some(_) if conn.stage == Stage::Connected => self.close(id, Ending::Silent, cx),
+            Some(_) => self.close(id, Ending::NoConnect, cx),
+        }
+    }
+
+    /// SIGTERM, first step: nothing is read any more, and every will is published, as the original does.
+    pub fn quiesce<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        let ids: Vec<ConnId> = self.conns.keys().collect();
+        for id in ids {
+            let Some(conn) = self
+                .conns
+                .get_mut(id)
+                .filter(|c| c.stage == Stage::Connected)
+            else {
+                continue;
+            };
+            if let Some(will) = conn.client.will.take() {
+                let number = conn.client.number;
+                self.publish_will(&will, number, None, cx);
+            }
+        }
+        self.quiescing = Some(self.last);
+    }
+
+    /// Whether every other member has applied what this worker said before it became quiet.
+    pub fn is_quiet<M: Mesh>(&self, cx: &Cx<'_, M>) -> bool {
+        let everyone = cx.mesh.live();
+        self.quiescing.is_some_and(|last| cx.mesh.covered() >= last)
+            && cx.mesh.passed(everyone) >= cx.mesh.head()
+    }
+
+    /// SIGTERM, second step: every client is told and closed.
+    pub fn stop<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        let ids: Vec<ConnId> = self.conns.keys().collect();
+        for id in ids {
+            self.close(id, Ending::ShuttingDown, cx);
+        }
+    }
+
+    /// The store died: in memory, every session died with it. Wills are kept for its successor.
+    pub(super) fn start_over<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        self.store_up = false;
+        self.store_subscribing = 0;
+        self.foreign.forget(MemberId::STORE);
+        let ids: Vec<ConnId> = self.conns.keys().collect();
+        for id in ids {
+            if self
+                .conns
+                .get(id)
+                .is_some_and(|conn| conn.stage != Stage::AwaitConnect)
+            {
+                self.close(id, Ending::StoreLost, cx);
+            }
+        }
+        self.subacks.clear();
+        self.stored_requests.clear();
+        self.retained.clear();
+        self.early_slices.clear();
+    }
+}
+
+/// When a connection has been silent for too long; `None` if it may be silent for ever.
+fn silence_ends(conn: &Connection) -> Option<Instant> {
+    match conn.stage {
+        Stage::AwaitConnect => Some(
+            conn.heard
+                .after_secs(crate::base::limits::CONNECT_WITHIN_SECS),
+        ),
+        // The store answers or dies.
+        Stage::Claiming => None,
+        Stage::Connected if conn.client.keep_alive == 0 => None,
+        Stage::Connected => Some(conn.heard.after_secs(super::connect::keep_alive_grace_secs(
+            conn.client.keep_alive,
+        ))),
+    }
+}
+
+/// The last packet to a client, where its protocol has one for this.
+fn say_good_bye(conn: &mut Connection, ending: Ending) {
+    let Some(code) = ending.reason() else { return };
+    let version = conn.client.version;
+    let properties = Properties::NONE;
+    match (conn.stage, ending) {
+        (Stage::AwaitConnect | Stage::Claiming, Ending::Refused(reason, _)) => {
+            let code = if version == Version::V5 {
+                Some(code)
+            } else {
+                reason.return_code()
+            };
+            let Some(code) = code else { return };
+            let connack = Packet::Connack(Connack {
+                session_present: false,
+                code,
+                properties,
+            });
+            conn.output
+                .append(|out| encode::encode(&connack, version, out));
+        }
+        // A server that has not sent CONNACK says nothing else [MQTT-3.14.0-1].
+        (Stage::Connected, _) if version == Version::V5 => {
+            let disconnect = Packet::Disconnect(Disconnect { code, properties });
+            conn.output
+                .append(|out| encode::encode(&disconnect, version, out));
+        }
+        _ => {}
+    }
+}
+
+/// When a message with these properties expires.
+pub(super) fn expires_at(properties: Properties<'_>, now: Instant) -> Option<Instant> {
+    if properties.is_empty() {
+        return None;
+    }
+    properties.iter().find_map(|property| match property {
+        Property::MessageExpiryInterval(seconds) => Some(now.after_secs(u64::from(seconds))),
+        _ => None,
+    })
+}

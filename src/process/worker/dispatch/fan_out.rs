@@ -1,0 +1,530 @@
+//! A message to many connections: matched once, encoded once per wire form, the bytes shared.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::connection::{Connection, LocalSubscription, Stage};
+use super::{ConnId, Held, Worker, hold, mark_dirty};
+use crate::base::clock::Instant;
+use crate::base::ids::{ClaimSerial, Serial};
+use crate::base::limits::{OUTPUT_BYTES_MAX, OUTPUT_SHARED_BYTES_MIN, SEEN_LIVE_MAX};
+use crate::base::log::LogType;
+use crate::ipc::mesh::{Deliver, Message};
+use crate::mqtt::encode::{PublishForm, encode_publish_head};
+use crate::mqtt::{Ack, PacketId, Properties, PropertiesBuilder, Property, Qos, Topic, Version};
+use crate::ring::{Cx, Mesh};
+use crate::session::{Place, Queued, QueuedMessage};
+
+/// Whether a fan-out found anybody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fanned {
+    None,
+    Some,
+}
+
+/// What fan-outs use again and again.
+#[derive(Default)]
+pub(super) struct FanOut {
+    /// Counts fan-outs, so that a connection knows whether it is among the targets already.
+    stamp: u64,
+    targets: Vec<Target>,
+    forms: Forms,
+}
+
+/// One receiver of a message.
+#[derive(Debug)]
+struct Target {
+    conn: ConnId,
+    qos: Qos,
+    retain: bool,
+    subscription_ids: Vec<u32>,
+}
+
+/// Encoded forms of one message: by protocol generation, QoS and retain flag. Messages with subscription
+/// identifiers are encoded for each receiver.
+#[derive(Default)]
+struct Forms {
+    bytes: Vec<u8>,
+    known: [Option<Form>; FORMS],
+    /// A large payload, shared by all forms.
+    shared: Option<Rc<[u8]>>,
+    builder: PropertiesBuilder,
+}
+
+const FORMS: usize = 12;
+
+/// Where in `Forms::bytes` a form is.
+#[derive(Clone, Copy)]
+struct Form {
+    start: usize,
+    end: usize,
+    packet_id_at: Option<usize>,
+    /// Bytes on the wire, a shared payload included.
+    len: usize,
+}
+
+impl Forms {
+    fn begin(&mut self) {
+        self.bytes.clear();
+        self.known = [None; FORMS];
+        self.shared = None;
+    }
+
+    fn form(
+        &mut self,
+        version: Version,
+        target: &Target,
+        message: &Message<'_>,
+        now: Instant,
+    ) -> Form {
+        if !target.subscription_ids.is_empty() && version == Version::V5 {
+            return self.encode(version, target, message, now);
+        }
+        let five = usize::from(version == Version::V5);
+        let at = (target.qos as usize * 2 + usize::from(target.retain)) * 2 + five;
+        if let Some(Some(form)) = self.known.get(at) {
+            return *form;
+        }
+        let form = self.encode(version, target, message, now);
+        if let Some(slot) = self.known.get_mut(at) {
+            *slot = Some(form);
+        }
+        form
+    }
+
+    fn encode(
+        &mut self,
+        version: Version,
+        target: &Target,
+        message: &Message<'_>,
+        now: Instant,
+    ) -> Form {
+        let mut properties = Properties::trusted(message.properties);
+        if version == Version::V5
+            && (message.expires_at.is_some() || !target.subscription_ids.is_empty())
+        {
+            self.builder.clear();
+            match message.expires_at {
+                Some(at) => {
+                    // What is left of its life [MQTT-3.3.2-6]; less than a second counts as one.
+                    let left = u32::try_from(at.since(now).as_nanos().div_ceil(1_000_000_000))
+                        .unwrap_or(u32::MAX);
+                    self.builder.push_all_with_expiry(properties, left)
+                }
+                None => self.builder.push_all(properties),
+            };
+            for id in &target.subscription_ids {
+                self.builder.push(Property::SubscriptionIdentifier(*id));
+            }
+            properties = self.builder.as_properties();
+        }
+        let form = PublishForm {
+            version,
+            qos: target.qos,
+            retain: target.retain,
+            topic: Topic::trusted(message.topic),
+            properties,
+            payload: message.payload,
+        };
+        let start = self.bytes.len();
+        let packet_id_at = encode_publish_head(&form, &mut self.bytes);
+        let head = self.bytes.len() - start;
+        if message.payload.len() < OUTPUT_SHARED_BYTES_MIN {
+            self.bytes.extend_from_slice(message.payload);
+        } else if self.shared.is_none() {
+            self.shared = Some(Rc::from(message.payload));
+        }
+        Form {
+            start,
+            end: self.bytes.len(),
+            packet_id_at,
+            len: head + message.payload.len(),
+        }
+    }
+
+    /// Appends a form with its packet id and DUP flag.
+    fn write(&self, form: Form, packet_id: Option<PacketId>, dup: bool, out: &mut Vec<u8>) {
+        let at = out.len();
+        out.extend_from_slice(self.bytes.get(form.start..form.end).unwrap_or_default());
+        if let (Some(offset), Some(id)) = (form.packet_id_at, packet_id)
+            && let Some(field) = out.get_mut(at + offset..at + offset + 2)
+        {
+            field.copy_from_slice(&id.get().to_be_bytes());
+        }
+        if let (true, Some(first)) = (dup, out.get_mut(at)) {
+            *first |= DUP;
+        }
+    }
+}
+
+/// The DUP bit of a PUBLISH [MQTT-3.3.1-1].
+const DUP: u8 = 0b1000;
+
+/// Where a packet goes, apart from the connection itself: the lists that it may have to enter.
+struct Lists<'a> {
+    dirty: &'a mut VecDeque<ConnId>,
+    held: &'a mut VecDeque<Held>,
+    last: Serial,
+}
+
+impl Worker {
+    /// Sends a message to the clients of this worker that subscribed to it.
+    pub(super) fn fan_out_local<M: Mesh>(
+        &mut self,
+        message: &Message<'_>,
+        cx: &mut Cx<'_, M>,
+    ) -> Fanned {
+        if self.local.is_empty() || message.expires_at.is_some_and(|at| at <= cx.now) {
+            return Fanned::None;
+        }
+        self.find_targets(message);
+        if self.fan_out.targets.is_empty() {
+            return Fanned::None;
+        }
+        let targets = std::mem::take(&mut self.fan_out.targets);
+        self.fan_out.forms.begin();
+        let mut copy = None;
+        for target in &targets {
+            self.send(target, message, &mut copy, cx);
+        }
+        self.fan_out.targets = targets;
+        Fanned::Some
+    }
+
+    /// One target per client, however many of its filters match: at the highest QoS [MQTT-3.3.5-1], with all the
+    /// subscription identifiers.
+    fn find_targets(&mut self, message: &Message<'_>) {
+        let Self {
+            local,
+            conns,
+            fan_out,
+            interest,
+            ..
+        } = self;
+        let FanOut { stamp, targets, .. } = fan_out;
+        *stamp += 1;
+        targets.clear();
+        let topic = Topic::trusted(message.topic);
+        local.for_each_match(topic, |id, subscription: &LocalSubscription| {
+            let Some(conn) = conns.get_mut(id) else {
+                return;
+            };
+            let client = &conn.client;
+            let options = subscription.options;
+            // A stored session has one path for each message: QoS 1 and 2 come through the store.
+            let elsewhere = client.stored && message.qos != Qos::AtMostOnce;
+            let own = options.no_local && client.number == message.publisher;
+            if elsewhere || own || conn.stage != Stage::Connected {
+                return;
+            }
+            note_live(conn, topic, interest.hash());
+            let qos = options.qos.min(message.qos);
+            let retain = options.retain_as_published && message.retain;
+            let known = targets
+                .get_mut(conn.reached.1)
+                .filter(|_| conn.reached.0 == *stamp);
+            match known {
+                Some(target) => {
+                    target.qos = target.qos.max(qos);
+                    target.retain |= retain;
+                    target.subscription_ids.extend(identifier(subscription));
+                }
+                None => {
+                    conn.reached = (*stamp, targets.len());
+                    let subscription_ids = identifier(subscription).into_iter().collect();
+                    targets.push(Target {
+                        conn: id,
+                        qos,
+                        retain,
+                        subscription_ids,
+                    });
+                }
+            }
+        });
+    }
+
+    /// A message for one client alone, retained or out of its session's queue. The packet id is the store's, or is to
+    /// be given here.
+    pub(super) fn send_one<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        message: &Message<'_>,
+        wire: (Qos, bool, Vec<u32>),
+        cx: &mut Cx<'_, M>,
+    ) {
+        let (qos, retain, subscription_ids) = wire;
+        self.fan_out.forms.begin();
+        self.send(
+            &Target {
+                conn: id,
+                qos,
+                retain,
+                subscription_ids,
+            },
+            message,
+            &mut None,
+            cx,
+        );
+    }
+
+    fn send<M: Mesh>(
+        &mut self,
+        target: &Target,
+        message: &Message<'_>,
+        copy: &mut Option<Rc<QueuedMessage>>,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(conn) = self.conns.get_mut(target.conn) else {
+            return;
+        };
+        let form = self
+            .fan_out
+            .forms
+            .form(conn.client.version, target, message, cx.now);
+        // A packet that is too large for a client is not sent to it [MQTT-3.1.2-24].
+        if u32::try_from(form.len).is_ok_and(|len| len > conn.client.packet_bytes_max) {
+            return;
+        }
+        let blocked = conn.output.len() >= OUTPUT_BYTES_MAX;
+        let mut packet_id = None;
+        if target.qos == Qos::AtMostOnce {
+            if blocked {
+                return drop_message(&mut conn.dropping, &conn.client.id, cx);
+            }
+            conn.dropping = false;
+        } else {
+            let most = (
+                self.config.max_queued_messages,
+                self.config.max_queued_bytes,
+            );
+            let window = &mut conn.client.window;
+            match window.place(target.qos, message.payload.len(), blocked, most) {
+                Place::Wire(id) => packet_id = Some(id),
+                Place::Queue => {
+                    let message = copy.get_or_insert_with(|| Rc::new(owned(message))).clone();
+                    let (qos, retain) = (target.qos, target.retain);
+                    let subscription_ids = target.subscription_ids.clone();
+                    return window.queue(Queued {
+                        qos,
+                        retain,
+                        subscription_ids,
+                        message,
+                    });
+                }
+                Place::Full => return drop_message(&mut window.dropping, &conn.client.id, cx),
+            }
+        }
+        log_sending(conn, target, packet_id, false, message, cx);
+        let lists = Lists {
+            dirty: &mut self.dirty,
+            held: &mut self.held,
+            last: self.last,
+        };
+        write(
+            conn,
+            target.conn,
+            &self.fan_out.forms,
+            (form, packet_id, false),
+            lists,
+        );
+    }
+
+    /// The store feeds a stored session: its packet ids are given, its window is kept there.
+    pub(super) fn on_deliver<M: Mesh>(&mut self, deliver: Deliver<'_>, cx: &mut Cx<'_, M>) {
+        let id = ConnId::of(deliver.claim);
+        let message = &deliver.message;
+        let Some(conn) = self
+            .conns
+            .get_mut(id)
+            .filter(|c| c.stage == Stage::Connected)
+        else {
+            return;
+        };
+        let target = Target {
+            conn: id,
+            qos: message.qos,
+            retain: message.retain,
+            subscription_ids: deliver.subscription_ids,
+        };
+        self.fan_out.forms.begin();
+        let form = self
+            .fan_out
+            .forms
+            .form(conn.client.version, &target, message, cx.now);
+        if u32::try_from(form.len).is_ok_and(|len| len > conn.client.packet_bytes_max) {
+            // The client will never acknowledge what it cannot be sent: the store lets go of it.
+            return self.skip_delivery(deliver.claim, deliver.packet_id, message.qos, cx);
+        }
+        if deliver.packet_id.is_none() && conn.output.len() >= OUTPUT_BYTES_MAX {
+            return drop_message(&mut conn.dropping, &conn.client.id, cx);
+        }
+        log_sending(conn, &target, deliver.packet_id, deliver.dup, message, cx);
+        let lists = Lists {
+            dirty: &mut self.dirty,
+            held: &mut self.held,
+            last: self.last,
+        };
+        write(
+            conn,
+            id,
+            &self.fan_out.forms,
+            (form, deliver.packet_id, deliver.dup),
+            lists,
+        );
+    }
+
+    fn skip_delivery<M: Mesh>(
+        &mut self,
+        claim: ClaimSerial,
+        packet_id: Option<PacketId>,
+        qos: Qos,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(packet_id) = packet_id else { return };
+        let id = ConnId::of(claim);
+        let too_large = crate::mqtt::Reason::PacketTooLarge as u8;
+        let ack = Ack {
+            packet_id,
+            code: too_large,
+            properties: Properties::NONE,
+        };
+        self.refuse_delivery(id, &ack, qos, cx);
+    }
+
+    /// Sends what waits for room in a client's window or output.
+    pub(super) fn send_waiting<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
+        loop {
+            let Some(conn) = self.conns.get_mut(id) else {
+                return;
+            };
+            if conn.output.len() >= OUTPUT_BYTES_MAX {
+                return;
+            }
+            let Some((packet_id, queued)) = conn.client.window.next(cx.now) else {
+                return;
+            };
+            let Queued {
+                qos,
+                retain,
+                subscription_ids,
+                message: copy,
+            } = queued;
+            let message = Message {
+                qos,
+                retain,
+                publisher: crate::base::ids::ClientNumber(0),
+                packet_id: None,
+                releases: None,
+                expires_at: copy.expires_at,
+                topic: &copy.topic,
+                properties: &copy.properties,
+                payload: &copy.payload,
+            };
+            let target = Target {
+                conn: id,
+                qos,
+                retain,
+                subscription_ids,
+            };
+            self.fan_out.forms.begin();
+            let form = self
+                .fan_out
+                .forms
+                .form(conn.client.version, &target, &message, cx.now);
+            log_sending(conn, &target, Some(packet_id), false, &message, cx);
+            let lists = Lists {
+                dirty: &mut self.dirty,
+                held: &mut self.held,
+                last: self.last,
+            };
+            write(
+                conn,
+                id,
+                &self.fan_out.forms,
+                (form, Some(packet_id), false),
+                lists,
+            );
+        }
+    }
+}
+
+/// Puts a form into a connection's output, or behind what is held for it.
+fn write(
+    conn: &mut Connection,
+    id: ConnId,
+    forms: &Forms,
+    what: (Form, Option<PacketId>, bool),
+    lists: Lists<'_>,
+) {
+    let (form, packet_id, dup) = what;
+    if conn.held > 0 {
+        let mut bytes = Vec::with_capacity(form.len);
+        forms.write(form, packet_id, dup, &mut bytes);
+        bytes.extend_from_slice(forms.shared.as_deref().unwrap_or_default());
+        return hold(lists.held, lists.last, id, conn, bytes);
+    }
+    conn.output
+        .append(|out| forms.write(form, packet_id, dup, out));
+    if let Some(payload) = &forms.shared {
+        conn.output.push_shared(payload.clone());
+    }
+    mark_dirty(lists.dirty, id, conn);
+}
+
+/// While an answer to a retained request is under way, remembers what came live: it is newer.
+fn note_live(conn: &mut Connection, topic: Topic<'_>, hash: &crate::ipc::mesh::FilterHash) {
+    let client = &mut conn.client;
+    if client.retained_pending > 0 && client.seen_live.len() < SEEN_LIVE_MAX {
+        client.seen_live.insert(hash.of(topic.as_str()));
+    }
+}
+
+fn identifier(subscription: &LocalSubscription) -> Option<u32> {
+    Some(subscription.identifier).filter(|id| *id != 0)
+}
+
+fn owned(message: &Message<'_>) -> QueuedMessage {
+    QueuedMessage {
+        topic: message.topic.into(),
+        properties: message.properties.into(),
+        payload: message.payload.into(),
+        expires_at: message.expires_at,
+    }
+}
+
+/// Once an episode, in the words of the original.
+fn drop_message<M: Mesh>(dropping: &mut bool, client: &str, cx: &mut Cx<'_, M>) {
+    if !std::mem::replace(dropping, true) {
+        cx.log.line(
+            LogType::Notice,
+            format_args!("Outgoing messages are being dropped for client {client}."),
+        );
+    }
+}
+
+fn log_sending<M: Mesh>(
+    conn: &Connection,
+    target: &Target,
+    packet_id: Option<PacketId>,
+    dup: bool,
+    message: &Message<'_>,
+    cx: &mut Cx<'_, M>,
+) {
+    if !cx.log.wants(LogType::Debug) {
+        return;
+    }
+    let (client, dup, qos, retain) = (
+        &conn.client.id,
+        u8::from(dup),
+        target.qos as u8,
+        u8::from(target.retain),
+    );
+    let packet_id = packet_id.map_or(0, PacketId::get);
+    let (topic, bytes) = (message.topic, message.payload.len());
+    cx.log.line(
+        LogType::Debug,
+        format_args!(
+            "Sending PUBLISH to {client} (d{dup}, q{qos}, r{retain}, m{packet_id}, '{topic}', ... ({bytes} bytes))"
+        ),
+    );
+}

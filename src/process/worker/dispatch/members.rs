@@ -1,0 +1,193 @@
+//! Other members: their records, their coming and going, and the exchange of indexes.
+
+use super::ending::Ending;
+use super::{ConnId, Worker};
+use crate::base::ids::{ClientNumber, Incarnation, MemberId};
+use crate::base::limits::{INDEX_SLICE_BYTES, ORPHANED_WILLS_MAX};
+use crate::base::log::LogType;
+use crate::ipc::mesh::{Message, ToWorker, announce, announcements, kind};
+use crate::mqtt::{Ack, Properties, Topic};
+use crate::ring::{Cx, Mesh};
+use crate::router::interest::Announced;
+
+/// A member that is being told this worker's index, slice by slice.
+pub(super) struct IndexJob {
+    member: MemberId,
+    entries: Vec<Announced>,
+}
+
+impl Worker {
+    /// A record of another member.
+    pub fn record<M: Mesh>(
+        &mut self,
+        from: MemberId,
+        _incarnation: Incarnation,
+        record_kind: u8,
+        bytes: &[u8],
+        cx: &mut Cx<'_, M>,
+    ) {
+        match record_kind {
+            kind::PUBLISH => match Message::decode(bytes) {
+                Ok(message) if Topic::new(message.topic).is_some() => {
+                    self.fan_out_local(&message, cx);
+                }
+                _ => self.bad_record(from, "publish", cx),
+            },
+            kind::ANNOUNCE => {
+                for change in announcements(bytes) {
+                    match change {
+                        Ok(change) if self.foreign.apply(from, &change) => {}
+                        _ => self.bad_record(from, "announcement", cx),
+                    }
+                }
+            }
+            kind::INDEX_END => self.joining = self.joining.without(from),
+            kind::RETAINED_SLICE if from == MemberId::STORE => self.on_retained_slice(bytes, cx),
+            _ if from == MemberId::STORE => match ToWorker::decode(record_kind, bytes) {
+                Ok(record) => self.store_says(record, cx),
+                Err(e) => self.bad_record(from, e.what, cx),
+            },
+            _ => self.bad_record(from, "only the store may say this", cx),
+        }
+    }
+
+    fn store_says<M: Mesh>(&mut self, record: ToWorker<'_>, cx: &mut Cx<'_, M>) {
+        match record {
+            ToWorker::Grant {
+                claim,
+                client,
+                session_present,
+                stored,
+                received,
+            } => {
+                self.on_grant(claim, client, (session_present, stored), &received, cx);
+            }
+            ToWorker::Refuse { claim, reason } => {
+                self.close(ConnId::of(claim), Ending::Evicted(reason), cx);
+            }
+            ToWorker::Evict { claim, reason } => self.evict(ConnId::of(claim), reason),
+            ToWorker::Subscribed { request, .. } => self.on_subscribed(request, cx),
+            ToWorker::Unsubscribed {
+                request, existed, ..
+            } => self.on_unsubscribed(request, &existed, cx),
+            ToWorker::Deliver(deliver) => self.on_deliver(deliver, cx),
+            ToWorker::Pubrel { claim, packet_id } => {
+                if let Some(id) = self.connected(claim) {
+                    self.send_pubrel(
+                        id,
+                        Ack {
+                            packet_id,
+                            code: 0,
+                            properties: Properties::NONE,
+                        },
+                        cx,
+                    );
+                }
+            }
+            ToWorker::SessionFilters { claim, filters } => {
+                self.on_session_filters(claim, &filters, cx)
+            }
+            // Taken before it is decoded: it may have to wait as it is.
+            ToWorker::RetainedSlice { .. } => {}
+        }
+    }
+
+    /// A sibling that speaks nonsense is not believed, and does no harm; said a few times, not for ever.
+    pub(super) fn bad_record<M: Mesh>(&mut self, from: MemberId, what: &str, cx: &mut Cx<'_, M>) {
+        self.bad_records += 1;
+        if self.bad_records <= BAD_RECORDS_LOGGED {
+            cx.log.line(
+                LogType::Error,
+                format_args!("Error: {from} sent a bad record: {what}."),
+            );
+        }
+    }
+
+    /// `member` reads this worker's outbox from now on, and this worker reads its.
+    pub fn member_joined<M: Mesh>(
+        &mut self,
+        member: MemberId,
+        _incarnation: Incarnation,
+        cx: &mut Cx<'_, M>,
+    ) {
+        self.joining = self.joining.with(member);
+        if member != MemberId::STORE {
+            self.index_jobs.push_back(IndexJob {
+                member,
+                entries: self.interest.announced(),
+            });
+            return;
+        }
+        self.store_up = true;
+        for will in std::mem::take(&mut self.orphaned_wills) {
+            self.publish_will(&will, ClientNumber(0), None, cx);
+        }
+        // Those that sent their CONNECT while there was no store.
+        let ids: Vec<ConnId> = self.conns.keys().collect();
+        for id in ids {
+            self.consume_partial(id, cx);
+        }
+    }
+
+    /// `member` is dead; its outbox is still to be drained.
+    pub fn member_gone<M: Mesh>(
+        &mut self,
+        member: MemberId,
+        _incarnation: Incarnation,
+        cx: &mut Cx<'_, M>,
+    ) {
+        self.index_jobs.retain(|job| job.member != member);
+        if member == MemberId::STORE {
+            self.start_over(cx);
+            self.orphaned_wills.truncate(ORPHANED_WILLS_MAX);
+        }
+    }
+
+    /// All that a dead member ever said has been applied.
+    pub fn member_drained<M: Mesh>(
+        &mut self,
+        member: MemberId,
+        _incarnation: Incarnation,
+        _cx: &mut Cx<'_, M>,
+    ) {
+        self.foreign.forget(member);
+        self.joining = self.joining.without(member);
+    }
+
+    /// Every member has drained it. For a worker that changes nothing.
+    pub fn member_removed<M: Mesh>(&mut self, _: MemberId, _: Incarnation, _: &mut Cx<'_, M>) {}
+
+    /// Tells members that joined what this worker wants, while there is room for it.
+    pub(super) fn send_index<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        while cx.mesh.overflow_bytes() == 0 {
+            let Some(job) = self.index_jobs.front_mut() else {
+                return;
+            };
+            let to = job.member.mask();
+            let mut bytes = 0;
+            let mut slice = Vec::new();
+            while bytes < INDEX_SLICE_BYTES {
+                let Some(entry) = job.entries.pop() else {
+                    break;
+                };
+                bytes += entry.announced_bytes();
+                slice.push(entry);
+            }
+            let changes: Vec<_> = slice
+                .iter()
+                .filter_map(|entry| self.interest.announcement(entry))
+                .collect();
+            if !changes.is_empty() {
+                self.last = announce(cx.mesh, to, &changes, &mut self.scratch);
+                self.last_announcement = self.last;
+            }
+            if job.entries.is_empty() {
+                self.last = cx.mesh.append(to, kind::INDEX_END, &[]);
+                self.index_jobs.pop_front();
+            }
+        }
+    }
+}
+
+/// Bad records that are logged in one life of a worker.
+const BAD_RECORDS_LOGGED: u64 = 10;

@@ -1,0 +1,431 @@
+//! A worker's brain: what is done with each packet of a client and each record of another member.
+//!
+//! Pure: it is told what came and what time it is, speaks to other members through the `Mesh` that it is lent, and
+//! leaves bytes for clients in their outputs. It knows no descriptors. The event loop and the simulation drive it:
+//! `record`/`input`/`tick`, then `end_of_turn`, flush, `flushed`, then the outputs.
+
+mod connect;
+mod connection;
+mod ending;
+mod fan_out;
+mod members;
+mod publish;
+mod subscribe;
+mod timers;
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use foldhash::fast::RandomState;
+use slotmap::SlotMap;
+
+pub use connection::{AcceptedFrom, ConnId};
+use connection::{Connection, LocalSubscription, Stage, Will};
+use ending::Ending;
+pub use ending::HangUp;
+use fan_out::FanOut;
+use members::IndexJob;
+use subscribe::{PendingSuback, RetainedWait};
+use timers::Wheel;
+
+use crate::base::clock::Instant;
+use crate::base::ids::{Incarnation, MemberId, MemberMask, Serial};
+use crate::base::limits::{
+    CONNECT_WITHIN_SECS, CONTROL_PACKET_BYTES_MAX, OUTPUT_BYTES_MAX, REQUESTS_WAITING_MAX,
+    SMALL_PACKET_BYTES_MAX,
+};
+use crate::base::log::LogType;
+use crate::config::{Config, Listener};
+use crate::ipc::mesh::FilterHash;
+use crate::mqtt::frame::frame;
+use crate::mqtt::{DecodeError, Packet, Reason, decode, encode};
+use crate::net::output::Output;
+use crate::ring::{Cx, Mesh};
+use crate::router::{Foreign, Index, Interest};
+
+/// The brain of one worker.
+pub struct Worker {
+    config: Rc<Config>,
+    me: MemberId,
+    incarnation: Incarnation,
+    conns: SlotMap<ConnId, Connection>,
+    /// What this worker's clients subscribed to.
+    local: Index<ConnId, LocalSubscription>,
+    /// What this worker wants from the others, as it was announced.
+    interest: Interest,
+    /// What the others want.
+    foreign: Foreign,
+    /// Members whose index has not come whole: everything is addressed to them.
+    joining: MemberMask,
+    /// Members that wait for this worker's index.
+    index_jobs: VecDeque<IndexJob>,
+    /// The store is there: claims can be made.
+    store_up: bool,
+    /// Stored SUBSCRIBEs that the store has not answered: it may match more than it announced.
+    store_subscribing: usize,
+    /// The last record of this worker.
+    last: Serial,
+    /// The last announcement of this worker.
+    last_announcement: Serial,
+    /// Packets that wait until a record is covered, in that order.
+    held: VecDeque<Held>,
+    /// SUBACKs that wait for the barrier, in that order.
+    subacks: VecDeque<PendingSuback>,
+    /// Subscribes and unsubscribes of stored sessions, by request.
+    stored_requests: HashMap<u32, PendingSuback, RandomState>,
+    /// Retained requests, and their answers that came too early.
+    retained: HashMap<u32, RetainedWait, RandomState>,
+    early_slices: VecDeque<Vec<u8>>,
+    next_request: u32,
+    /// Wills of clients that a store's death disconnected, for the new store.
+    orphaned_wills: Vec<Will>,
+    fan_out: FanOut,
+    timers: Wheel,
+    dirty: VecDeque<ConnId>,
+    closed: VecDeque<(ConnId, Output)>,
+    silent: VecDeque<ConnId>,
+    scratch: Vec<u8>,
+    /// The seed of assigned client ids, and how many halves were drawn from it.
+    id_state: (u128, u64),
+    /// SIGTERM: nothing is read any more.
+    quiescing: Option<Serial>,
+    bad_records: u64,
+}
+
+/// A packet that waits for a record to be covered.
+struct Held {
+    after: Serial,
+    conn: ConnId,
+    bytes: Box<[u8]>,
+}
+
+impl Worker {
+    /// A worker without connections. `id_seed` makes assigned client ids unguessable.
+    pub fn new(
+        config: Rc<Config>,
+        me: MemberId,
+        incarnation: Incarnation,
+        hash_key: [u64; 2],
+        id_seed: u128,
+    ) -> Self {
+        let hash = FilterHash::new(hash_key);
+        Self {
+            config,
+            me,
+            incarnation,
+            conns: SlotMap::with_key(),
+            local: Index::new(),
+            interest: Interest::new(hash.clone()),
+            foreign: Foreign::new(hash),
+            joining: MemberMask::NONE,
+            index_jobs: VecDeque::new(),
+            store_up: false,
+            store_subscribing: 0,
+            last: Serial(0),
+            last_announcement: Serial(0),
+            held: VecDeque::new(),
+            subacks: VecDeque::new(),
+            stored_requests: HashMap::default(),
+            retained: HashMap::default(),
+            early_slices: VecDeque::new(),
+            next_request: 0,
+            orphaned_wills: Vec::new(),
+            fan_out: FanOut::default(),
+            timers: Wheel::default(),
+            dirty: VecDeque::new(),
+            closed: VecDeque::new(),
+            silent: VecDeque::new(),
+            scratch: Vec::new(),
+            id_state: (id_seed, 0),
+            quiescing: None,
+            bad_records: 0,
+        }
+    }
+
+    /// Follows another configuration from now on; connections keep the terms they were let in on.
+    pub fn set_config(&mut self, config: Rc<Config>) {
+        self.config = config;
+    }
+
+    /// Takes in a connection.
+    pub fn accept<M: Mesh>(&mut self, from: AcceptedFrom, cx: &mut Cx<'_, M>) -> ConnId {
+        let id = self.conns.insert(Connection::new(from, cx.now));
+        self.timers.set(cx.now.after_secs(CONNECT_WITHIN_SECS), id);
+        id
+    }
+
+    /// Connections at the moment.
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Whether more bytes of this connection should be read now. Ask again after a turn.
+    pub fn wants_input(&self, id: ConnId) -> bool {
+        self.quiescing.is_none()
+            && self.stored_requests.len() + self.retained.len() < REQUESTS_WAITING_MAX
+            && self.conns.get(id).is_some_and(|conn| {
+                conn.output.len() < OUTPUT_BYTES_MAX
+                    && match conn.stage {
+                        // Clients need not wait for CONNACK [MQTT-3.1.4-5], nor with closing; what they said before
+                        // counts. So the end of the connection is not to be found before that can be acted on.
+                        Stage::Claiming => false,
+                        Stage::AwaitConnect => self.store_up,
+                        Stage::Connected => true,
+                    }
+            })
+    }
+
+    /// Bytes came from a client. All of them are taken.
+    pub fn input<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) {
+        self.take_input(id, bytes, cx);
+        self.evict_again(id, cx);
+    }
+
+    fn take_input<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        conn.heard = cx.now;
+        if conn.partial.is_empty() {
+            let used = self.consume(id, bytes, cx);
+            if let (Some(conn), Some(rest)) = (self.conns.get_mut(id), bytes.get(used..)) {
+                conn.partial.extend_from_slice(rest);
+            }
+            return;
+        }
+        conn.partial.extend_from_slice(bytes);
+        self.consume_partial(id, cx);
+    }
+
+    fn consume_partial<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let mut partial = std::mem::take(&mut conn.partial);
+        let used = self.consume(id, &partial, cx);
+        if let Some(conn) = self.conns.get_mut(id)
+            && used < partial.len()
+        {
+            partial.drain(..used);
+            conn.partial = partial;
+        }
+    }
+
+    /// Acts on the whole packets at the start of `bytes`; returns how many bytes they were.
+    fn consume<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) -> usize {
+        let mut used = 0;
+        while let Some(conn) = self.conns.get(id) {
+            let most = match conn.stage {
+                Stage::Claiming => break,
+                Stage::AwaitConnect if !self.store_up => break,
+                Stage::AwaitConnect => CONTROL_PACKET_BYTES_MAX,
+                Stage::Connected => self.packet_bytes_max(bytes.get(used).copied()),
+            };
+            let version = conn.client.version;
+            let rest = bytes.get(used..).unwrap_or_default();
+            let found = match frame(rest, most) {
+                Ok(Some(found)) => found,
+                Ok(None) => break,
+                Err(e) => {
+                    self.malformed(id, e, cx);
+                    break;
+                }
+            };
+            used += found.len;
+            match decode::decode(found, version) {
+                Ok(packet) => self.packet(id, packet, cx),
+                Err(e) => self.malformed(id, e, cx),
+            }
+        }
+        used
+    }
+
+    /// The largest packet that may start with this byte, as in the original.
+    fn packet_bytes_max(&self, first: Option<u8>) -> usize {
+        match first.unwrap_or(0) >> 4 {
+            3 => usize::try_from(self.config.max_packet_size).unwrap_or(usize::MAX),
+            8 | 10 => CONTROL_PACKET_BYTES_MAX,
+            _ => SMALL_PACKET_BYTES_MAX,
+        }
+    }
+
+    fn packet<M: Mesh>(&mut self, id: ConnId, packet: Packet<'_>, cx: &mut Cx<'_, M>) {
+        let connected = self
+            .conns
+            .get(id)
+            .is_some_and(|conn| conn.stage == Stage::Connected);
+        match packet {
+            Packet::Connect(connect) if !connected => self.on_connect(id, &connect, cx),
+            // The first packet is CONNECT [MQTT-3.1.0-1], and there is only one [MQTT-3.1.0-2].
+            _ if !connected => self.close(id, Ending::Protocol(Reason::ProtocolError), cx),
+            Packet::Publish(publish) => self.on_publish(id, &publish, cx),
+            Packet::Puback(ack) => self.on_puback(id, &ack, cx),
+            Packet::Pubrec(ack) => self.on_pubrec(id, &ack, cx),
+            Packet::Pubrel(ack) => self.on_pubrel(id, &ack, cx),
+            Packet::Pubcomp(ack) => self.on_pubcomp(id, &ack, cx),
+            Packet::Subscribe(subscribe) => self.on_subscribe(id, &subscribe, cx),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe, cx),
+            Packet::Pingreq => self.on_pingreq(id, cx),
+            Packet::Disconnect(disconnect) => self.on_disconnect(id, &disconnect, cx),
+            Packet::Connect(_)
+            | Packet::Connack(_)
+            | Packet::Suback(_)
+            | Packet::Unsuback(_)
+            | Packet::Pingresp
+            | Packet::Auth(_) => self.close(id, Ending::Protocol(Reason::ProtocolError), cx),
+        }
+    }
+
+    fn on_pingreq<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        cx.log.line(
+            LogType::Debug,
+            format_args!("Received PINGREQ from {}", conn.client.id),
+        );
+        cx.log.line(
+            LogType::Debug,
+            format_args!("Sending PINGRESP to {}", conn.client.id),
+        );
+        self.say(id, &Packet::Pingresp, cx);
+    }
+
+    fn malformed<M: Mesh>(&mut self, id: ConnId, error: DecodeError, cx: &mut Cx<'_, M>) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        if conn.stage == Stage::AwaitConnect {
+            self.refuse_malformed(id, error, cx);
+        } else {
+            self.close(id, Ending::Malformed(error), cx);
+        }
+    }
+
+    /// Sends `packet` once everything that this worker has said so far is covered. That keeps acknowledgements in
+    /// order too.
+    fn say_after_last<M: Mesh>(&mut self, id: ConnId, packet: &Packet<'_>, cx: &mut Cx<'_, M>) {
+        let after = self.last;
+        self.emit(id, after, cx, |version, out| {
+            encode::encode(packet, version, out)
+        });
+    }
+
+    /// Sends `packet` with nothing to wait for but what was said to this client before.
+    fn say<M: Mesh>(&mut self, id: ConnId, packet: &Packet<'_>, cx: &mut Cx<'_, M>) {
+        self.emit(id, Serial(0), cx, |version, out| {
+            encode::encode(packet, version, out)
+        });
+    }
+
+    fn emit<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        after: Serial,
+        cx: &mut Cx<'_, M>,
+        write: impl FnOnce(crate::mqtt::Version, &mut Vec<u8>),
+    ) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let version = conn.client.version;
+        if conn.held == 0 && after <= cx.mesh.covered() {
+            conn.output.append(|out| write(version, out));
+            mark_dirty(&mut self.dirty, id, conn);
+            return;
+        }
+        let mut bytes = Vec::new();
+        write(version, &mut bytes);
+        hold(&mut self.held, self.last, id, conn, bytes);
+    }
+
+    /// After the turn's reading and before the flush: what became due meanwhile.
+    pub fn end_of_turn<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        self.send_index(cx);
+        self.take_early_slices(cx);
+        self.pass_subacks(cx);
+    }
+
+    /// After the flush: packets whose records are covered go into the outputs.
+    pub fn flushed<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        let covered = cx.mesh.covered();
+        while self.held.front().is_some_and(|held| held.after <= covered) {
+            let Some(held) = self.held.pop_front() else {
+                break;
+            };
+            if let Some(conn) = self.conns.get_mut(held.conn) {
+                conn.held -= 1;
+                conn.output.push(&held.bytes);
+                mark_dirty(&mut self.dirty, held.conn, conn);
+            }
+        }
+        self.place_barriers(cx);
+    }
+
+    /// Whether something is to be done at once, without waiting for an event.
+    fn is_due<M: Mesh>(&self, cx: &Cx<'_, M>) -> bool {
+        (!self.index_jobs.is_empty() && cx.mesh.overflow_bytes() == 0) || self.barrier_passed(cx)
+    }
+
+    /// When `tick` should come at the latest; `None` is whenever something else happens.
+    pub fn next_deadline<M: Mesh>(&self, cx: &Cx<'_, M>) -> Option<Instant> {
+        if self.is_due(cx) {
+            Some(cx.now)
+        } else {
+            self.timers.next()
+        }
+    }
+
+    /// A connection that has something in its output.
+    pub fn pop_dirty(&mut self) -> Option<ConnId> {
+        let id = self.dirty.pop_front()?;
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.dirty = false;
+        }
+        Some(id)
+    }
+
+    /// What is to be written to a connection; consume what was.
+    pub fn output(&mut self, id: ConnId) -> Option<&mut Output> {
+        self.conns.get_mut(id).map(|conn| &mut conn.output)
+    }
+
+    /// The output of a connection that was full has been written: what waited for that goes on.
+    pub fn wrote<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
+        self.send_waiting(id, cx);
+    }
+
+    /// A connection that is over, with its last bytes: write what can be written, close it, forget it.
+    pub fn pop_closed(&mut self) -> Option<(ConnId, Output)> {
+        self.closed.pop_front()
+    }
+
+    /// A listener's settings, as they are now.
+    fn listener(&self, from: AcceptedFrom) -> Option<&Listener> {
+        self.config.listeners.get(usize::from(from.listener))
+    }
+}
+
+/// Puts a connection into the list of those with output, once.
+fn mark_dirty(dirty: &mut VecDeque<ConnId>, id: ConnId, conn: &mut Connection) {
+    if !conn.dirty {
+        conn.dirty = true;
+        dirty.push_back(id);
+    }
+}
+
+/// Keeps a packet until the record `after` is covered.
+fn hold(
+    held: &mut VecDeque<Held>,
+    after: Serial,
+    id: ConnId,
+    conn: &mut Connection,
+    bytes: Vec<u8>,
+) {
+    conn.held += 1;
+    held.push_back(Held {
+        after,
+        conn: id,
+        bytes: bytes.into_boxed_slice(),
+    });
+}

@@ -1,0 +1,529 @@
+//! SUBSCRIBE and UNSUBSCRIBE: the index, the announcement, the barrier before SUBACK, and what is retained.
+
+use super::connection::{LocalSubscription, Stage, options_byte};
+use super::{ConnId, Worker};
+use crate::base::ids::{ClaimSerial, MemberId, Position, Serial};
+use crate::base::limits::EARLY_SLICES_MAX;
+use crate::base::log::LogType;
+use crate::ipc::mesh::{Announcement, Heads, Message, ToStore, ToWorker, announce, kind};
+use crate::mqtt::property::PropertyId;
+use crate::mqtt::{
+    Ack, Filter, Packet, PacketId, Properties, Property, Qos, Reason, RetainHandling, Suback,
+    Subscribe, SubscriptionOptions, Unsuback, Unsubscribe, Version,
+};
+use crate::ring::{Cx, Mesh};
+
+/// A SUBACK that is not sent yet.
+pub(super) struct PendingSuback {
+    conn: ConnId,
+    packet_id: PacketId,
+    codes: Vec<u8>,
+
+    /// The announcement that every other member must have applied first.
+    after: Serial,
+    /// Where that is in the outbox, once it is in there.
+    position: Option<Position>,
+    /// What to ask the store for afterwards.
+    retained: Vec<(Box<str>, LocalSubscription)>,
+}
+
+/// A retained request that is under way.
+pub(super) struct RetainedWait {
+    conn: ConnId,
+    subscription: LocalSubscription,
+}
+
+impl Worker {
+    pub(super) fn on_subscribe<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        packet: &Subscribe<'_>,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        let (stored, version) = (conn.client.stored, conn.client.version);
+        let qos_max = self
+            .listener(conn.from)
+            .and_then(|l| Qos::from_bits(l.max_qos))
+            .unwrap_or_default();
+        cx.log.line(
+            LogType::Debug,
+            format_args!("Received SUBSCRIBE from {}", conn.client.id),
+        );
+        let identifier = match packet.properties.find(PropertyId::SubscriptionIdentifier) {
+            Some(Property::SubscriptionIdentifier(identifier)) => identifier,
+            _ => 0,
+        };
+        let mut codes = Vec::with_capacity(packet.filters.len());
+        let (mut retained, mut changes, mut for_store) = (Vec::new(), Vec::new(), Vec::new());
+        for (filter, options) in &packet.filters {
+            let options = SubscriptionOptions {
+                qos: options.qos.min(qos_max),
+                ..*options
+            };
+            self.log_subscribe(id, filter.as_str(), options, cx);
+            if filter.shared().is_some() {
+                // Shared subscriptions are not there yet; CONNACK says so too.
+                codes.push(if version == Version::V5 {
+                    Reason::SharedSubscriptionsNotSupported as u8
+                } else {
+                    0x80
+                });
+                continue;
+            }
+            codes.push(options.qos as u8);
+            let subscription = LocalSubscription {
+                options,
+                identifier,
+            };
+            let is_new = self.subscribe_local(id, *filter, subscription, &mut changes);
+            let wants_retained = match options.retain_handling {
+                RetainHandling::Send => true,
+                RetainHandling::SendIfNew => is_new,
+                RetainHandling::DoNotSend => false,
+            };
+            if stored {
+                for_store.push((options_byte(options), filter.as_str()));
+            } else if wants_retained && self.config.retain_available {
+                retained.push((filter.as_str().into(), subscription));
+            }
+        }
+        self.announce(&changes, cx);
+        let pending = PendingSuback {
+            conn: id,
+            packet_id: packet.packet_id,
+            codes,
+
+            after: self.last_announcement,
+            position: None,
+            retained,
+        };
+        if for_store.is_empty() {
+            self.note_retained_pending(id, pending.retained.len());
+            self.subacks.push_back(pending);
+        } else {
+            self.subscribe_stored(id, pending, identifier, for_store, cx);
+        }
+    }
+
+    fn subscribe_stored<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        pending: PendingSuback,
+        subscription_id: u32,
+        filters: Vec<(u8, &str)>,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let request = self.store_request(pending);
+        self.store_subscribing += 1;
+        let (claim, heads) = (id.claim(), self.heads(cx));
+        let record = ToStore::Subscribe {
+            claim,
+            request,
+            subscription_id,
+            heads,
+            filters,
+        };
+        self.last = record.append(cx.mesh, &mut self.scratch);
+    }
+
+    /// From now on live messages are newer than what the store will send.
+    fn note_retained_pending(&mut self, id: ConnId, requests: usize) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.client.retained_pending += u32::try_from(requests).unwrap_or(u32::MAX);
+        }
+    }
+
+    fn log_subscribe<M: Mesh>(
+        &self,
+        id: ConnId,
+        filter: &str,
+        options: SubscriptionOptions,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        let (client, qos) = (&conn.client.id, options.qos as u8);
+        cx.log
+            .line(LogType::Debug, format_args!("\t{filter} (QoS {qos})"));
+        cx.log
+            .line(LogType::Subscribe, format_args!("{client} {qos} {filter}"));
+    }
+
+    /// Enters a subscription into the index; what is to be announced goes into `changes`. True if the client had no
+    /// such subscription before.
+    pub(super) fn subscribe_local<'a>(
+        &mut self,
+        id: ConnId,
+        filter: Filter<'a>,
+        subscription: LocalSubscription,
+        changes: &mut Vec<Announcement<'a>>,
+    ) -> bool {
+        let Some(conn) = self
+            .conns
+            .get_mut(id)
+            .filter(|c| c.stage == Stage::Connected)
+        else {
+            return false;
+        };
+        let stored = conn.client.stored;
+        if stored && self.config.queue_qos0_messages {
+            // Everything comes through the store: one path for each message.
+            return false;
+        }
+        if self
+            .local
+            .insert(filter, id, subscription)
+            .replaced
+            .is_some()
+        {
+            return false;
+        }
+        conn.client.filters.insert(filter.as_str().into());
+        let class = self.class_of(stored);
+        changes.extend(self.interest.add(filter, class));
+        true
+    }
+
+    /// Tells every member with an index what changed in this worker's interest.
+    pub(super) fn announce<M: Mesh>(&mut self, changes: &[Announcement<'_>], cx: &mut Cx<'_, M>) {
+        let to = Self::indexing(cx);
+        if !changes.is_empty() && !to.is_empty() {
+            self.last = announce(cx.mesh, to, changes, &mut self.scratch);
+            self.last_announcement = self.last;
+        }
+    }
+
+    fn store_request(&mut self, pending: PendingSuback) -> u32 {
+        self.next_request = self.next_request.wrapping_add(1);
+        self.stored_requests.insert(self.next_request, pending);
+        self.next_request
+    }
+
+    /// How far every outbox is filled at this moment, this worker's own included.
+    fn heads<M: Mesh>(&self, cx: &Cx<'_, M>) -> Heads {
+        let others = cx.mesh.live().without(MemberId::STORE).iter();
+        let mut heads: Heads = others
+            .filter_map(|m| {
+                cx.mesh
+                    .published(m)
+                    .map(|(incarnation, at)| (m, incarnation, at))
+            })
+            .collect();
+        heads.push((self.me, self.incarnation, cx.mesh.head()));
+        heads
+    }
+
+    /// The store has the subscriptions of a stored session, and every member knows. (Its own announcement of QoS 0 may
+    /// still be under way.)
+    pub(super) fn on_subscribed<M: Mesh>(&mut self, request: u32, cx: &mut Cx<'_, M>) {
+        let Some(pending) = self.stored_requests.remove(&request) else {
+            return;
+        };
+        self.store_subscribing = self.store_subscribing.saturating_sub(1);
+        // The order of SUBACKs is not owed; a passed barrier lets this one through at once.
+        self.subacks.push_back(pending);
+        self.pass_subacks(cx);
+    }
+
+    pub(super) fn on_unsubscribed<M: Mesh>(
+        &mut self,
+        request: u32,
+        existed: &[bool],
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(pending) = self.stored_requests.remove(&request) else {
+            return;
+        };
+        let codes = existed
+            .iter()
+            .map(|existed| unsuback_code(*existed))
+            .collect();
+        self.send_unsuback(pending.conn, pending.packet_id, codes, cx);
+    }
+
+    /// After a flush: announcements that are in the outbox have a position there.
+    pub(super) fn place_barriers<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        let covered = cx.mesh.covered();
+        let head = cx.mesh.head();
+        let mut placed = false;
+        for pending in self
+            .subacks
+            .iter_mut()
+            .filter(|p| p.position.is_none() && p.after <= covered)
+        {
+            pending.position = Some(head);
+            placed = true;
+        }
+        if placed {
+            cx.mesh.wake_when_passed(head);
+        }
+    }
+
+    pub(super) fn barrier_passed<M: Mesh>(&self, cx: &Cx<'_, M>) -> bool {
+        let Some(first) = self.subacks.front() else {
+            return false;
+        };
+        let others = Self::indexing(cx);
+        others.is_empty()
+            || first
+                .position
+                .is_some_and(|at| cx.mesh.passed(others) >= at)
+    }
+
+    /// Sends the SUBACKs whose announcement every other member has applied: no publish after them is missed.
+    pub(super) fn pass_subacks<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        while self.barrier_passed(cx) {
+            let Some(pending) = self.subacks.pop_front() else {
+                return;
+            };
+            let PendingSuback {
+                conn: id,
+                packet_id,
+                codes,
+                retained,
+                ..
+            } = pending;
+            let Some(conn) = self.conns.get(id) else {
+                continue;
+            };
+            cx.log.line(
+                LogType::Debug,
+                format_args!("Sending SUBACK to {}", conn.client.id),
+            );
+            let suback = Suback {
+                packet_id,
+                properties: Properties::NONE,
+                codes: &codes,
+            };
+            self.say_after_last(id, &Packet::Suback(suback), cx);
+            for (filter, subscription) in retained {
+                self.request_retained(id, &filter, subscription, cx);
+            }
+        }
+    }
+
+    fn request_retained<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        filter: &str,
+        subscription: LocalSubscription,
+        cx: &mut Cx<'_, M>,
+    ) {
+        self.next_request = self.next_request.wrapping_add(1);
+        let request = self.next_request;
+        self.retained.insert(
+            request,
+            RetainedWait {
+                conn: id,
+                subscription,
+            },
+        );
+        let heads = self.heads(cx);
+        let record = ToStore::RetainedRequest {
+            claim: id.claim(),
+            request,
+            heads,
+            filter,
+        };
+        self.last = record.append(cx.mesh, &mut self.scratch);
+    }
+
+    /// Part of an answer to a retained request. It must not overtake live messages that this worker has not read yet.
+    pub(super) fn on_retained_slice<M: Mesh>(&mut self, bytes: &[u8], cx: &mut Cx<'_, M>) {
+        let in_order = self.early_slices.is_empty() || self.early_slices.len() >= EARLY_SLICES_MAX;
+        if !(in_order && self.take_slice(bytes, cx)) {
+            self.early_slices.push_back(bytes.to_vec());
+        }
+    }
+
+    pub(super) fn take_early_slices<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        while let Some(bytes) = self.early_slices.pop_front() {
+            if !self.take_slice(&bytes, cx) {
+                return self.early_slices.push_front(bytes);
+            }
+        }
+    }
+
+    /// Sends the messages of a slice, if it is not early. True if it is done with.
+    fn take_slice<M: Mesh>(&mut self, bytes: &[u8], cx: &mut Cx<'_, M>) -> bool {
+        let Ok(ToWorker::RetainedSlice {
+            request,
+            last,
+            positions,
+            messages,
+            ..
+        }) = ToWorker::decode(kind::RETAINED_SLICE, bytes)
+        else {
+            self.bad_record(MemberId::STORE, "retained slice", cx);
+            return true;
+        };
+        if self.early_slices.len() < EARLY_SLICES_MAX && !self.has_applied(&positions, cx) {
+            return false;
+        }
+        let Some(wait) = self.retained.get(&request) else {
+            return true;
+        };
+        let (id, subscription) = (wait.conn, wait.subscription);
+        for message in &messages {
+            self.send_retained(id, subscription, message, cx);
+        }
+        if last {
+            self.retained.remove(&request);
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.client.retained_pending = conn.client.retained_pending.saturating_sub(1);
+                if conn.client.retained_pending == 0 {
+                    conn.client.seen_live = std::collections::HashSet::default();
+                }
+            }
+        }
+        true
+    }
+
+    fn has_applied<M: Mesh>(&self, positions: &Heads, cx: &Cx<'_, M>) -> bool {
+        positions.iter().all(|(member, incarnation, position)| {
+            *member == self.me
+                || cx
+                    .mesh
+                    .applied(*member)
+                    .is_none_or(|(now, at)| now != *incarnation || at >= *position)
+        })
+    }
+
+    fn send_retained<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        subscription: LocalSubscription,
+        message: &Message<'_>,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        let client = &conn.client;
+        let options = subscription.options;
+        let seen = client
+            .seen_live
+            .contains(&self.interest.hash().of(message.topic));
+        let own = options.no_local && client.number == message.publisher;
+        let expired = message.expires_at.is_some_and(|at| at <= cx.now);
+        if seen || own || expired {
+            return;
+        }
+        let ids = Vec::from_iter(Some(subscription.identifier).filter(|id| *id != 0));
+        self.send_one(id, message, (options.qos.min(message.qos), true, ids), cx);
+    }
+
+    pub(super) fn on_unsubscribe<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        packet: &Unsubscribe<'_>,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        let stored = conn.client.stored;
+        cx.log.line(
+            LogType::Debug,
+            format_args!("Received UNSUBSCRIBE from {}", conn.client.id),
+        );
+        let mut codes = Vec::with_capacity(packet.filters.len());
+        let mut changes = Vec::new();
+        for filter in &packet.filters {
+            cx.log
+                .line(LogType::Debug, format_args!("\t{}", filter.as_str()));
+            let Some(conn) = self.conns.get_mut(id) else {
+                return;
+            };
+            cx.log.line(
+                LogType::Unsubscribe,
+                format_args!("{} {}", conn.client.id, filter.as_str()),
+            );
+            conn.client.filters.remove(filter.as_str());
+            let existed = self.local.remove(*filter, id).is_some();
+            if existed {
+                let class = self.class_of(stored);
+                changes.extend(self.interest.remove(*filter, class));
+            }
+            codes.push(unsuback_code(existed));
+        }
+        self.announce(&changes, cx);
+        if !stored {
+            return self.send_unsuback(id, packet.packet_id, codes, cx);
+        }
+        let request = self.store_request(PendingSuback {
+            conn: id,
+            packet_id: packet.packet_id,
+            codes,
+
+            after: self.last,
+            position: None,
+            retained: Vec::new(),
+        });
+        let filters = packet.filters.iter().map(|f| f.as_str()).collect();
+        let record = ToStore::Unsubscribe {
+            claim: id.claim(),
+            request,
+            filters,
+        };
+        self.last = record.append(cx.mesh, &mut self.scratch);
+    }
+
+    fn send_unsuback<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        packet_id: PacketId,
+        codes: Vec<u8>,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        cx.log.line(
+            LogType::Debug,
+            format_args!("Sending UNSUBACK to {}", conn.client.id),
+        );
+        let unsuback = Unsuback {
+            packet_id,
+            properties: Properties::NONE,
+            codes: &codes,
+        };
+        self.say_after_last(id, &Packet::Unsuback(unsuback), cx);
+    }
+
+    /// A delivery that this client cannot be sent is acknowledged in its place, with an error.
+    pub(super) fn refuse_delivery<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        ack: &Ack<'_>,
+        qos: Qos,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let what = match qos {
+            Qos::ExactlyOnce => crate::ipc::mesh::AckKind::Pubrec,
+            _ => crate::ipc::mesh::AckKind::Puback,
+        };
+        self.tell_store(id, ack, what, cx);
+    }
+
+    /// A claim's connection, for records of the store.
+    pub(super) fn connected(&self, claim: ClaimSerial) -> Option<ConnId> {
+        let id = ConnId::of(claim);
+        self.conns
+            .get(id)
+            .filter(|c| c.stage == Stage::Connected)
+            .map(|_| id)
+    }
+}
+
+fn unsuback_code(existed: bool) -> u8 {
+    if existed {
+        0
+    } else {
+        Reason::NoSubscriptionExisted as u8
+    }
+}

@@ -1,0 +1,242 @@
+//! Whether a CONNECT is let in, and on which terms.
+
+use crate::config::{Config, Listener};
+use crate::mqtt::{Connect, Property, Qos, Reason, Version};
+
+/// The terms on which a client is let in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admission {
+    /// The client id is to be assigned by the broker.
+    pub assign_id: bool,
+    /// Seconds that the session outlives the connection; `u32::MAX` is for ever.
+    pub expiry: u32,
+    /// QoS 1 and 2 messages that may be unacknowledged towards the client.
+    pub receive_maximum: u16,
+    /// The largest packet that the client takes.
+    pub packet_bytes_max: u32,
+    /// Keep-alive in force, and whether the client must be told (5.0) because it asked for another.
+    pub keep_alive: u16,
+    pub keep_alive_changed: bool,
+    /// Seconds between the loss of the connection and the will.
+    pub will_delay: u32,
+}
+
+/// Why a CONNECT is refused. In 3.x the code is translated; `None` closes without an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    pub reason: Reason,
+    /// For the log.
+    pub what: &'static str,
+}
+
+const fn refuse<T>(reason: Reason, what: &'static str) -> Result<T, Refusal> {
+    Err(Refusal { reason, what })
+}
+
+/// Decides on a CONNECT that was decoded without error.
+///
+/// # Errors
+/// A [`Refusal`] with the reason code for CONNACK.
+pub fn admit(
+    connect: &Connect<'_>,
+    listener: &Listener,
+    config: &Config,
+) -> Result<Admission, Refusal> {
+    let version = connect.version;
+    let accepted = match version {
+        Version::V31 => listener.versions.v31,
+        Version::V311 => listener.versions.v311,
+        Version::V5 => listener.versions.v5,
+    };
+    if !accepted {
+        return refuse(
+            Reason::UnsupportedProtocolVersion,
+            "protocol version not accepted here",
+        );
+    }
+    if !listener.allow_anonymous.unwrap_or(config.allow_anonymous) {
+        // No password file can be configured yet, so that nobody can prove who he is.
+        return refuse(Reason::NotAuthorized, "not authorised");
+    }
+    let mut terms = Admission {
+        assign_id: connect.client_id.is_empty(),
+        expiry: if connect.clean_start { 0 } else { u32::MAX },
+        receive_maximum: u16::MAX,
+        packet_bytes_max: u32::MAX,
+        keep_alive: connect.keep_alive,
+        keep_alive_changed: false,
+        will_delay: 0,
+    };
+    if terms.assign_id {
+        check_empty_id(connect, config)?;
+    }
+    if version == Version::V5 {
+        terms.expiry = 0;
+        read_properties(connect, &mut terms)?;
+    }
+    terms.receive_maximum = terms.receive_maximum.min(config.max_inflight_messages);
+    if let Some(limit) = config.persistent_client_expiration {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        terms.expiry = terms.expiry.min(limit);
+    }
+    check_keep_alive(config, version, &mut terms)?;
+    check_will(connect, listener, config, &mut terms)?;
+    Ok(terms)
+}
+
+fn check_empty_id(connect: &Connect<'_>, config: &Config) -> Result<(), Refusal> {
+    let allowed = match connect.version {
+        Version::V31 => false,
+        // [MQTT-3.1.3-8]
+        Version::V311 => connect.clean_start && config.allow_zero_length_clientid,
+        Version::V5 => config.allow_zero_length_clientid,
+    };
+    if allowed {
+        Ok(())
+    } else {
+        refuse(Reason::ClientIdNotValid, "empty client identifier")
+    }
+}
+
+fn read_properties(connect: &Connect<'_>, terms: &mut Admission) -> Result<(), Refusal> {
+    for property in connect.properties.iter() {
+        match property {
+            Property::SessionExpiryInterval(seconds) => terms.expiry = seconds,
+            Property::ReceiveMaximum(messages) => terms.receive_maximum = messages,
+            Property::MaximumPacketSize(bytes) => terms.packet_bytes_max = bytes,
+            Property::AuthenticationMethod(_) => {
+                return refuse(
+                    Reason::BadAuthenticationMethod,
+                    "no authentication method is configured",
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_keep_alive(
+    config: &Config,
+    version: Version,
+    terms: &mut Admission,
+) -> Result<(), Refusal> {
+    let most = config.max_keepalive;
+    if most == 0 || (1..=most).contains(&terms.keep_alive) {
+        return Ok(());
+    }
+    if version != Version::V5 {
+        // The original refuses with "identifier rejected", for want of a better code in 3.x.
+        return refuse(Reason::ClientIdNotValid, "keep alive exceeds max_keepalive");
+    }
+    terms.keep_alive = most;
+    terms.keep_alive_changed = true;
+    Ok(())
+}
+
+fn check_will(
+    connect: &Connect<'_>,
+    listener: &Listener,
+    config: &Config,
+    terms: &mut Admission,
+) -> Result<(), Refusal> {
+    let Some(will) = &connect.will else {
+        return Ok(());
+    };
+    if will.retain && !config.retain_available {
+        return refuse(
+            Reason::RetainNotSupported,
+            "retained will, but retain_available is false",
+        );
+    }
+    if will.qos > Qos::from_bits(listener.max_qos).unwrap_or_default() {
+        return refuse(Reason::QosNotSupported, "QoS of the will exceeds max_qos");
+    }
+    for property in will.properties.iter() {
+        if let Property::WillDelayInterval(seconds) = property {
+            terms.will_delay = seconds;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::mqtt::Properties;
+
+    use super::*;
+
+    fn connect(version: Version) -> Connect<'static> {
+        Connect {
+            version,
+            bridge: false,
+            clean_start: true,
+            keep_alive: 60,
+            properties: Properties::NONE,
+            client_id: "id",
+            will: None,
+            username: None,
+            password: None,
+        }
+    }
+
+    fn decide(connect: &Connect<'_>, config: &Config) -> Result<Admission, Reason> {
+        admit(connect, &config.listeners[0], config).map_err(|r| r.reason)
+    }
+
+    #[test]
+    fn sessions_of_three_end_with_the_connection_when_clean_and_never_otherwise() {
+        let config = Config::default_local();
+        let mut c = connect(Version::V311);
+        assert_eq!(decide(&c, &config).map(|t| t.expiry), Ok(0));
+        c.clean_start = false;
+        assert_eq!(decide(&c, &config).map(|t| t.expiry), Ok(u32::MAX));
+    }
+
+    #[test]
+    fn an_empty_id_needs_a_clean_session_in_three_and_is_never_allowed_in_31() {
+        let config = Config::default_local();
+        let mut c = Connect {
+            client_id: "",
+            ..connect(Version::V311)
+        };
+        assert!(decide(&c, &config).is_ok_and(|t| t.assign_id));
+        c.clean_start = false;
+        assert_eq!(decide(&c, &config), Err(Reason::ClientIdNotValid));
+        c = Connect {
+            client_id: "",
+            ..connect(Version::V31)
+        };
+        assert_eq!(decide(&c, &config), Err(Reason::ClientIdNotValid));
+        c = Connect {
+            client_id: "",
+            clean_start: false,
+            ..connect(Version::V5)
+        };
+        assert!(decide(&c, &config).is_ok());
+    }
+
+    #[test]
+    fn strangers_are_refused_where_anonymous_is_off() {
+        let mut config = Config::default_local();
+        config.allow_anonymous = false;
+        assert_eq!(
+            decide(&connect(Version::V5), &config),
+            Err(Reason::NotAuthorized)
+        );
+        config.listeners[0].allow_anonymous = Some(true);
+        assert!(decide(&connect(Version::V5), &config).is_ok());
+    }
+
+    #[test]
+    fn a_longer_keep_alive_is_cut_in_five_and_refused_in_three() {
+        let mut config = Config::default_local();
+        config.max_keepalive = 30;
+        let terms = decide(&connect(Version::V5), &config);
+        assert!(terms.is_ok_and(|t| t.keep_alive == 30 && t.keep_alive_changed));
+        assert_eq!(
+            decide(&connect(Version::V311), &config),
+            Err(Reason::ClientIdNotValid)
+        );
+    }
+}

@@ -1,0 +1,279 @@
+//! What goes to a client at QoS 1 and 2: packet ids under way, and what waits for one.
+//!
+//! Of a transient session. Those of persistent sessions are the store's (`queue`).
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::base::clock::Instant;
+use crate::mqtt::{PacketId, Qos};
+
+/// The sending side of one transient session.
+#[derive(Debug)]
+pub struct Window {
+    maximum: u16,
+    last_id: u16,
+    /// In the order they were sent, which is the order in which most are acknowledged.
+    in_flight: VecDeque<(PacketId, Awaits)>,
+    waiting: VecDeque<Queued>,
+    waiting_bytes: u64,
+    /// Messages are being dropped, and the log said so.
+    pub dropping: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Awaits {
+    Puback,
+    Pubrec,
+    Pubcomp,
+}
+
+/// Where a message of QoS 1 or 2 goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// To the wire, with this packet id.
+    Wire(PacketId),
+    /// To the end of the queue.
+    Queue,
+    /// Nowhere: the queue is full.
+    Full,
+}
+
+/// A message that waits, with what is its receiver's own.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    pub qos: Qos,
+    pub retain: bool,
+    pub subscription_ids: Vec<u32>,
+    pub message: Rc<QueuedMessage>,
+}
+
+/// A message that waits for one or many receivers.
+#[derive(Debug, PartialEq, Eq)]
+pub struct QueuedMessage {
+    pub topic: Box<str>,
+    pub properties: Box<[u8]>,
+    pub payload: Box<[u8]>,
+    pub expires_at: Option<Instant>,
+}
+
+impl Window {
+    /// A window for at most `maximum` unacknowledged messages.
+    pub fn new(maximum: u16) -> Self {
+        Self {
+            maximum,
+            last_id: 0,
+            in_flight: VecDeque::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            dropping: false,
+        }
+    }
+
+    /// Decides where a message of `bytes` payload goes. `blocked`: the client takes nothing at the moment.
+    /// A packet id that is given is under way from now on.
+    pub fn place(&mut self, qos: Qos, bytes: usize, blocked: bool, most: (u32, u64)) -> Place {
+        if self.waiting.is_empty()
+            && !blocked
+            && self.has_room()
+            && let Some(id) = self.assign(qos)
+        {
+            self.dropping = false;
+            return Place::Wire(id);
+        }
+        let bytes = self
+            .waiting_bytes
+            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        if u64::try_from(self.waiting.len()).is_ok_and(|n| n < u64::from(most.0)) && bytes <= most.1
+        {
+            Place::Queue
+        } else {
+            Place::Full
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_flight.len() < usize::from(self.maximum)
+    }
+
+    /// The next packet id that is not under way.
+    fn assign(&mut self, qos: Qos) -> Option<PacketId> {
+        let awaits = if qos == Qos::ExactlyOnce {
+            Awaits::Pubrec
+        } else {
+            Awaits::Puback
+        };
+        for _ in 0..u16::MAX {
+            // Zero is not a packet id [MQTT-2.2.1-3], so the counter wraps to one.
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            if let Some(id) = PacketId::new(self.last_id).filter(|id| self.find(*id).is_none()) {
+                self.in_flight.push_back((id, awaits));
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    fn find(&self, id: PacketId) -> Option<usize> {
+        self.in_flight.iter().position(|(i, _)| *i == id)
+    }
+
+    /// Puts a message at the end of the queue, after [`Window::place`] said so.
+    pub fn queue(&mut self, queued: Queued) {
+        self.waiting_bytes += queued.message.payload.len() as u64;
+        self.waiting.push_back(queued);
+    }
+
+    /// The next message that may go to the wire now, if any; expired ones are dropped on the way.
+    pub fn next(&mut self, now: Instant) -> Option<(PacketId, Queued)> {
+        while self.has_room() {
+            let queued = self.waiting.pop_front()?;
+            self.waiting_bytes -= queued.message.payload.len() as u64;
+            if queued.message.expires_at.is_some_and(|at| at <= now) {
+                continue;
+            }
+            self.dropping = false;
+            let id = self.assign(queued.qos)?;
+            return Some((id, queued));
+        }
+        None
+    }
+
+    /// A PUBACK came. False if no PUBACK was due for this packet id.
+    pub fn puback(&mut self, id: PacketId) -> bool {
+        self.finish(id, Awaits::Puback)
+    }
+
+    /// A PUBREC came: a PUBREL is due if it was expected (or repeated). An error code ends the delivery
+    /// [MQTT-4.3.3-4]. False if there is no such packet id.
+    pub fn pubrec(&mut self, id: PacketId, refused: bool) -> bool {
+        if refused {
+            return self.finish(id, Awaits::Pubrec);
+        }
+        match self
+            .in_flight
+            .iter_mut()
+            .find(|(i, a)| *i == id && *a != Awaits::Puback)
+        {
+            Some((_, awaits)) => {
+                *awaits = Awaits::Pubcomp;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A PUBCOMP came. False if no PUBCOMP was due for this packet id.
+    pub fn pubcomp(&mut self, id: PacketId) -> bool {
+        self.finish(id, Awaits::Pubcomp)
+    }
+
+    fn finish(&mut self, id: PacketId, due: Awaits) -> bool {
+        match self.find(id) {
+            Some(at) if self.in_flight.get(at).is_some_and(|(_, a)| *a == due) => {
+                self.in_flight.remove(at);
+                if self.in_flight.is_empty() && self.waiting.is_empty() {
+                    self.in_flight = VecDeque::new();
+                    self.waiting = VecDeque::new();
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: (u32, u64) = (2, u64::MAX);
+    const NOW: Instant = Instant(5);
+
+    fn id(n: u16) -> PacketId {
+        PacketId::new(n).unwrap()
+    }
+
+    fn queued(qos: Qos, expires_at: Option<Instant>) -> Queued {
+        let message = QueuedMessage {
+            topic: "t".into(),
+            properties: Box::default(),
+            payload: Box::new([1]),
+            expires_at,
+        };
+        Queued {
+            qos,
+            retain: false,
+            subscription_ids: Vec::new(),
+            message: Rc::new(message),
+        }
+    }
+
+    #[test]
+    fn beyond_the_window_messages_wait_and_beyond_the_queue_they_are_dropped() {
+        let mut window = Window::new(1);
+        assert_eq!(
+            window.place(Qos::AtLeastOnce, 1, false, MOST),
+            Place::Wire(id(1))
+        );
+        for _ in 0..2 {
+            assert_eq!(window.place(Qos::AtLeastOnce, 1, false, MOST), Place::Queue);
+            window.queue(queued(Qos::AtLeastOnce, None));
+        }
+        assert_eq!(window.place(Qos::AtLeastOnce, 1, false, MOST), Place::Full);
+        assert!(window.next(NOW).is_none());
+        assert!(window.puback(id(1)));
+        assert_eq!(window.next(NOW).map(|(id, _)| id), Some(id(2)));
+        assert!(!window.puback(id(1)));
+    }
+
+    #[test]
+    fn qos2_takes_its_four_steps_in_order() {
+        let mut window = Window::new(5);
+        assert_eq!(
+            window.place(Qos::ExactlyOnce, 1, false, MOST),
+            Place::Wire(id(1))
+        );
+        assert!(!window.pubcomp(id(1)) && !window.puback(id(1)));
+        assert!(window.pubrec(id(1), false));
+        assert!(
+            window.pubrec(id(1), false),
+            "a repeated PUBREC is answered again"
+        );
+        assert!(window.pubcomp(id(1)));
+        assert!(!window.pubrec(id(1), false));
+    }
+
+    #[test]
+    fn packet_ids_wrap_past_zero_and_skip_those_in_flight() {
+        let mut window = Window::new(3);
+        assert_eq!(
+            window.place(Qos::ExactlyOnce, 1, false, MOST),
+            Place::Wire(id(1))
+        );
+        for n in 2..=u16::MAX {
+            assert_eq!(
+                window.place(Qos::AtLeastOnce, 1, false, MOST),
+                Place::Wire(id(n))
+            );
+            assert!(window.puback(id(n)));
+        }
+        assert_eq!(
+            window.place(Qos::AtLeastOnce, 1, false, MOST),
+            Place::Wire(id(2))
+        );
+    }
+
+    #[test]
+    fn an_expired_message_is_not_sent() {
+        let mut window = Window::new(1);
+        window.place(Qos::AtLeastOnce, 1, false, MOST);
+        window.queue(queued(Qos::AtLeastOnce, Some(Instant(5))));
+        window.queue(queued(Qos::AtLeastOnce, Some(Instant(6))));
+        window.puback(id(1));
+        assert_eq!(
+            window.next(NOW).and_then(|(_, q)| q.message.expires_at),
+            Some(Instant(6))
+        );
+    }
+}

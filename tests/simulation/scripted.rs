@@ -1,0 +1,1 @@
+//! The interleavings that must hold, each as a script named after its number.
