@@ -36,7 +36,7 @@ pub static ROWS: &[Row] = &[
     })),
     Row::new(
         "bind_address",
-        Kind::TEXT,
+        Kind::Host,
         "every address",
         "The address of the default listener.",
     )
