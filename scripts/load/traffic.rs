@@ -511,14 +511,28 @@ impl<'p> Run<'p> {
         self.adapt_nap(sent);
     }
 
-    /// A turn should find about a third of all windows settled: with much less there are too many turns, with much
-    /// more the broker may have waited for this program.
+    /// A turn should find about a third of what can be under way: with much less there are too many turns, with
+    /// much more the broker may have waited for this program. Above QoS 0 the broker's own window to each subscriber
+    /// bounds that too.
     fn adapt_nap(&mut self, sent: u64) {
-        let windows = u64::from(self.plan.window) * u64::from(self.plan.publishers);
-        if sent * 4 < windows {
+        let mut most = u64::from(self.plan.window) * u64::from(self.plan.publishers) * self.fan();
+        if self.plan.qos != Qos::AtMostOnce {
+            most = most.min(BROKER_WINDOW * u64::from(self.plan.subscribers));
+        }
+        let delivered = sent * self.fan();
+        if delivered * 4 < most {
             self.nap = (self.nap + NAP_STEP).min(self.plan.nap_max);
-        } else if sent * 2 > windows {
+        } else if delivered * 2 > most {
             self.nap /= 2;
+        }
+    }
+
+    /// Deliveries of each message.
+    fn fan(&self) -> u64 {
+        if self.plan.shape == Shape::Pairs {
+            1
+        } else {
+            u64::from(self.plan.subscribers)
         }
     }
 
@@ -528,12 +542,7 @@ impl<'p> Run<'p> {
         if self.plan.rate <= 0.0 {
             return Ok(());
         }
-        let fan = if self.plan.shape == Shape::Pairs {
-            1
-        } else {
-            self.plan.subscribers
-        };
-        let interval = Duration::try_from_secs_f64(f64::from(fan) / self.plan.rate)
+        let interval = Duration::try_from_secs_f64(self.fan() as f64 / self.plan.rate)
             .map_err(|e| Failure::Usage(format!("--rate: {e}")))?
             .max(Duration::from_micros(1));
         self.poll.tick(interval.max(TICK_MIN))?;
@@ -630,6 +639,9 @@ impl Pace {
         due
     }
 }
+
+/// Messages that a broker has unacknowledged with one subscriber: the default of `max_inflight_messages`.
+const BROKER_WINDOW: u64 = 20;
 
 /// How fast the rests grow.
 const NAP_STEP: Duration = Duration::from_micros(10);

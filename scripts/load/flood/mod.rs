@@ -48,7 +48,7 @@ pub fn main(args: &mut Args) -> Result<(), Failure> {
     raise_descriptor_limit(concurrency as u64 + 64)?;
 
     eprintln!("flood: {packets} packets to {target}, --seed {seed} --skip {skip}");
-    let pids = broker.map(Broker::pids);
+    let pids = broker.map(Broker::living);
     let decent = Decent::start(target, stall);
     let mut flood = Flood::new(target, seed, skip, packets, concurrency, stall)?;
     let began = Instant::now();
@@ -78,7 +78,7 @@ pub fn main(args: &mut Args) -> Result<(), Failure> {
 
 /// Processes of the broker that lived before and do not now.
 fn deaths(broker: Option<Broker>, before: Option<Vec<u32>>) -> Vec<u32> {
-    let after = broker.map(Broker::pids).unwrap_or_default();
+    let after = broker.map(Broker::living).unwrap_or_default();
     before
         .unwrap_or_default()
         .into_iter()
