@@ -64,7 +64,7 @@ impl Client {
             Packet::Suback(suback) => {
                 self.debug(format_args!("received SUBACK"));
                 let packet_id = suback.packet_id;
-                Ok(self.answered(packet_id).then(|| Event::Subscribed {
+                Ok(self.answered(packet_id).then_some(Event::Subscribed {
                     packet_id,
                     codes: Cow::Borrowed(suback.codes),
                 }))
@@ -72,7 +72,7 @@ impl Client {
             Packet::Unsuback(unsuback) => {
                 self.debug(format_args!("received UNSUBACK"));
                 let packet_id = unsuback.packet_id;
-                Ok(self.answered(packet_id).then(|| Event::Unsubscribed {
+                Ok(self.answered(packet_id).then_some(Event::Unsubscribed {
                     packet_id,
                     codes: Cow::Borrowed(unsuback.codes),
                 }))
