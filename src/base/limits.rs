@@ -68,8 +68,8 @@ pub const CLIENT_REQUESTS_MAX: usize = 1024;
 pub const CLIENT_OUTPUT_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of acknowledgements that a server may leave unread. Then a client gives the connection up.
 pub const CLIENT_ANSWER_BYTES_MAX: usize = 1024 * 1024;
-/// Seconds that a client waits for its CONNACK when it has no keep-alive of its own.
-pub const CLIENT_CONNACK_WITHIN_SECS: u64 = 60;
+/// Seconds that a client without keep-alive waits for its CONNACK, and for its last bytes to be taken.
+pub const CLIENT_PATIENCE_SECS: u64 = 60;
 
 /// Connections accepted from one listening socket in one turn.
 pub const ACCEPTS_PER_TURN: usize = 64;

@@ -45,6 +45,7 @@ fn run(options: &Options) -> u8 {
         options,
         source,
         next_at: Instant::default(),
+        reconnect_at: None,
         done: false,
         end: None,
     };
@@ -58,8 +59,10 @@ fn run(options: &Options) -> u8 {
 struct Publisher<'o> {
     options: &'o Options,
     source: Source,
-    /// When the next message may go (`--repeat-delay`, or a new connection).
+    /// When the next message may go (`--repeat-delay`).
     next_at: Instant,
+    /// When to connect again, while there is no connection.
+    reconnect_at: Option<Instant>,
     /// All is published; the acknowledgements may be missing.
     done: bool,
     /// The exit status, once it is decided.
@@ -67,29 +70,33 @@ struct Publisher<'o> {
 }
 
 impl Publisher<'_> {
-    /// From CONNECT to the end of the connection.
+    /// From the first CONNECT to the end.
     fn live(&mut self, link: &mut Link, screen: &mut Screen) -> u8 {
         loop {
             link.each_event(screen, |screen, client, event| {
                 self.handle(screen, client, event);
             });
-            if link.client.is_online() && self.end.is_none() {
+            if self.end.is_none() {
                 self.publish_some(&mut link.client, screen);
             }
             screen.debug(&mut link.client);
-            let written = link.write();
+            screen.flush();
+            let mut connection = link.write();
             let drained = link.client.output().is_empty();
             if let Some(status) = self.end
-                && (drained || written.is_err() || !link.is_connected())
+                && (drained || connection.is_err())
             {
                 return status;
             }
-            screen.flush();
-            let gone = match written {
-                Ok(()) => self.wait(link),
-                Err(error) => Err(error),
-            };
-            if gone.is_err() {
+            if self.reconnect_at.is_some_and(|at| at <= clock::now()) {
+                let failed = link.connect(None).is_err();
+                self.reconnect_at = failed.then(|| clock::now() + RECONNECT_AFTER);
+                continue;
+            }
+            if connection.is_ok() {
+                connection = self.wait(link);
+            }
+            if connection.is_err() {
                 // What came with the end of the connection may say why.
                 link.each_event(screen, |screen, client, event| {
                     self.handle(screen, client, event);
@@ -103,14 +110,17 @@ impl Publisher<'_> {
 
     fn wait(&mut self, link: &mut Link) -> io::Result<()> {
         let stdin = io::stdin();
-        let wants_input = link.client.is_online()
-            && link.client.has_room(self.options.qos)
-            && self.source.wants_input();
-        let paused = (!self.done && link.client.is_online()).then_some(self.next_at);
-        let until = paused.filter(|at| *at > clock::now());
+        // What cannot be sent is not read.
+        let wants_input = match link.is_connected() {
+            true => link.client.is_online() && link.client.has_room(self.options.qos),
+            false => self.source.is_empty(),
+        };
+        let next_at = (!self.done && link.client.is_online()).then_some(self.next_at);
         let ready = link.wait(&Watch {
-            input: wants_input.then(|| stdin.as_fd()),
-            until,
+            input: (wants_input && self.source.wants_input()).then(|| stdin.as_fd()),
+            until: next_at
+                .filter(|at| *at > clock::now())
+                .or(self.reconnect_at),
             ..Watch::default()
         })?;
         if ready.input {
@@ -159,7 +169,11 @@ impl Publisher<'_> {
     fn publish_some(&mut self, client: &mut Client, screen: &mut Screen) {
         let options = self.options;
         let topic = options.topics.first().map_or("", String::as_str);
-        while !self.done && client.has_room(options.qos) && self.next_at <= clock::now() {
+        while !self.done
+            && client.is_online()
+            && client.has_room(options.qos)
+            && self.next_at <= clock::now()
+        {
             let payload = match self.source.next() {
                 Next::Payload(payload) => payload,
                 Next::Later => break,
@@ -197,8 +211,8 @@ impl Publisher<'_> {
         self.end = Some(status);
     }
 
-    /// Lines go on over a new connection; for one message that is left to the caller. Returns the exit status if
-    /// this is the end.
+    /// Lines go on over a new connection; one message that is lost is for the caller to send again. Returns the exit
+    /// status if this is the end.
     fn connection_lost(&mut self, link: &mut Link, screen: &mut Screen) -> Option<u8> {
         if self.end.is_some() {
             return self.end;
@@ -208,13 +222,8 @@ impl Publisher<'_> {
             return Some(status::CONNECTION_LOST);
         }
         link.drop_connection();
-        loop {
-            screen.flush();
-            std::thread::sleep(RECONNECT_AFTER);
-            if link.connect(None).is_ok() {
-                return None;
-            }
-        }
+        self.reconnect_at = Some(clock::now() + RECONNECT_AFTER);
+        None
     }
 }
 
@@ -299,6 +308,11 @@ impl Source {
             Self::Same { left, .. } => *left == 0,
             Self::Lines(lines) => lines.ended && lines.start == lines.buffer.len(),
         }
+    }
+
+    /// Whether there is nothing to publish before more is read.
+    fn is_empty(&mut self) -> bool {
+        !matches!(self.next(), Next::Payload(_))
     }
 
     fn error(&self) -> Option<&io::Error> {

@@ -96,10 +96,11 @@ impl Subscriber<'_> {
                 reconnect_at = failed.then(|| clock::now() + RECONNECT_AFTER);
                 continue;
             }
-            if connection.is_ok() {
+            let closed = link.client.is_closing() && drained;
+            if connection.is_ok() && !closed {
                 connection = self.wait(link, screen, reconnect_at);
             }
-            if connection.is_err() || link.client.is_closing() && link.client.output().is_empty() {
+            if connection.is_err() || closed {
                 // What came with the end of the connection is printed still.
                 link.each_event(screen, |screen, client, event| {
                     self.handle(screen, client, event);

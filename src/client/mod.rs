@@ -27,7 +27,7 @@ pub use event::{Cause, Event, Message, Refusal};
 pub use settings::{Settings, WillSettings};
 
 use crate::base::clock::Instant;
-use crate::base::limits::CLIENT_CONNACK_WITHIN_SECS;
+use crate::base::limits::CLIENT_PATIENCE_SECS;
 use crate::base::log::{Log, LogMask, LogType};
 use crate::mqtt::encode::encode;
 use crate::mqtt::{Packet, PacketId, Qos};
@@ -146,22 +146,23 @@ impl Client {
                 self.clock.ping_sent = Some(now);
                 self.send(&Packet::Pingreq, format_args!("PINGREQ"));
             }
-            Phase::Offline | Phase::Closing => {}
+            // The peer takes nothing any more, not even a goodbye.
+            Phase::Closing => self.output = Output::default(),
+            Phase::Offline => {}
         }
     }
 
     /// When to call [`Client::advance`]; `None` if there is nothing to wait for.
     pub fn deadline(&self) -> Option<Instant> {
         let clock = &self.clock;
+        let patience = match self.settings.keep_alive_secs {
+            0 => CLIENT_PATIENCE_SECS,
+            secs => u64::from(secs),
+        };
         match self.phase {
+            Phase::Closing if self.output.len() > 0 => Some(clock.last_out.after_secs(patience)),
             Phase::Offline | Phase::Closing => None,
-            Phase::Connecting => {
-                let secs = match self.settings.keep_alive_secs {
-                    0 => CLIENT_CONNACK_WITHIN_SECS,
-                    secs => u64::from(secs),
-                };
-                Some(clock.connected.after_secs(secs))
-            }
+            Phase::Connecting => Some(clock.connected.after_secs(patience)),
             Phase::Online if self.server.keep_alive_secs == 0 => None,
             Phase::Online => {
                 let idle_since = match clock.ping_sent {
@@ -232,6 +233,10 @@ impl Client {
             && let Some(code) = cause.disconnect_code(self.settings.version)
         {
             self.send_disconnect(code);
+        }
+        if matches!(cause, Cause::NoConnack | Cause::NoPingresp) {
+            // Nobody is there to take it.
+            self.output = Output::default();
         }
         self.phase = Phase::Closing;
         self.events.push_back(Event::Closed(cause));
