@@ -82,6 +82,9 @@ const HOLDER: &str = r#""$@" & echo "pid $!" >&2; cat >/dev/null; kill $!; wait 
 /// Longer than a start takes on a machine that is busy with other tests.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
+/// Longer than a line takes that comes at all.
+const LINE_WITHIN: Duration = Duration::from_secs(1);
+
 impl Broker {
     pub fn start(target: &Target, setup: Setup) -> Self {
         let port = free_port();
@@ -108,7 +111,7 @@ impl Broker {
         let writer = Arc::clone(&log);
         std::thread::spawn(move || writer.follow(BufReader::new(stderr)));
         let held = holder.stdin.take();
-        let pid = log.wait("its process id", START_WITHIN, |read| read.pid);
+        let pid = log.wait("process id", |read| read.pid);
         let broker = Self {
             port,
             workers: target.workers,
@@ -124,7 +127,7 @@ impl Broker {
 
     /// Waits until a line of the log has this text.
     pub fn wait_for_log(&self, text: &str) -> String {
-        self.log.wait(text, START_WITHIN, |read| {
+        self.log.wait(text, |read| {
             read.lines.iter().find(|l| l.contains(text)).cloned()
         })
     }
@@ -141,18 +144,16 @@ impl Broker {
         loop {
             let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
             stream.set_nodelay(true).unwrap();
-            if self.workers <= 1 || self.worker_of(&stream) == worker {
+            if self.workers <= 1 || self.worker_of(&stream) == Some(worker) {
                 return stream;
             }
         }
     }
 
-    /// Which worker serves a connection, as the log says.
-    pub fn worker_of(&self, stream: &TcpStream) -> usize {
+    /// Which worker serves a connection, as the log says; a broker that logs more than can be written drops lines.
+    fn worker_of(&self, stream: &TcpStream) -> Option<usize> {
         let address = stream.local_addr().unwrap();
-        self.log.wait("the worker's name", START_WITHIN, |read| {
-            read.worker_of.get(&address).copied()
-        })
+        self.log.look(LINE_WITHIN, |read| read.worker_of.get(&address).copied())
     }
 }
 
@@ -181,18 +182,25 @@ impl Log {
         }
     }
 
-    fn wait<T>(&self, what: &str, most: Duration, find: impl Fn(&Read) -> Option<T>) -> T {
-        let start = Instant::now();
+    fn wait<T>(&self, what: &str, find: impl Fn(&Read) -> Option<T>) -> T {
+        self.look(START_WITHIN, find).unwrap_or_else(|| {
+            let read = self.read.lock().unwrap();
+            let tail = read.lines[read.lines.len().saturating_sub(50)..].join("\n");
+            drop(read);
+            panic!("the log has no {what}: {tail}")
+        })
+    }
+
+    fn look<T>(&self, most: Duration, find: impl Fn(&Read) -> Option<T>) -> Option<T> {
+        let end = Instant::now() + most;
         let mut read = self.read.lock().unwrap();
         loop {
             if let Some(found) = find(&read) {
-                return found;
+                return Some(found);
             }
-            let left = most.saturating_sub(start.elapsed());
+            let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let tail = read.lines[read.lines.len().saturating_sub(50)..].join("\n");
-                drop(read);
-                panic!("the log has no {what}: {tail}");
+                return None;
             }
             read = self.more.wait_timeout(read, left).unwrap().0;
         }

@@ -1,5 +1,6 @@
 //! A client that does only what its test says.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ pub struct Client {
     buffer: Vec<u8>,
     patience: Duration,
     next_id: u16,
+    /// What came while an acknowledgement was waited for.
+    ahead: VecDeque<Got>,
 }
 
 impl Client {
@@ -28,6 +31,7 @@ impl Client {
             buffer: Vec::new(),
             patience,
             next_id: 0x4000,
+            ahead: VecDeque::new(),
         }
     }
 
@@ -64,6 +68,13 @@ impl Client {
     }
 
     pub fn try_next(&mut self) -> Option<Got> {
+        if let Some(got) = self.ahead.pop_front() {
+            return Some(got);
+        }
+        self.read_next()
+    }
+
+    fn read_next(&mut self) -> Option<Got> {
         let bytes = self.bytes()?;
         Some(wire::read(self.version, &bytes))
     }
@@ -160,11 +171,18 @@ impl Client {
         }
     }
 
-    /// With any code of success: "nobody subscribes" is one.
+    /// With any code of success: "nobody subscribes" is one. Other answers and messages may come before it.
     pub fn expect_ack(&mut self, first: u8, id: u16) {
-        match self.next() {
-            Got::Ack(got, got_id, code) if got == first && got_id == id && code < 0x80 => {}
-            other => panic!("{other:?} instead of the acknowledgement {first:#x} of {id}"),
+        loop {
+            match self.read_next().expect("the connection is open") {
+                Got::Ack(got, got_id, code) if got == first && got_id == id && code < 0x80 => {
+                    return;
+                }
+                other @ (Got::Publish(_) | Got::Suback(..) | Got::Unsuback(..)) => {
+                    self.ahead.push_back(other);
+                }
+                other => panic!("{other:?} instead of the acknowledgement {first:#x} of {id}"),
+            }
         }
     }
 

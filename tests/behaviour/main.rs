@@ -18,7 +18,10 @@ mod client;
 mod wire;
 
 mod connect;
+mod delivery;
+mod retained;
 mod sessions;
+mod subscribe;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -79,7 +82,7 @@ macro_rules! test {
 }
 pub(crate) use test;
 
-const TABLES: &[&[Test]] = &[connect::TESTS, sessions::TESTS];
+const TABLES: &[&[Test]] = &[connect::TESTS, delivery::TESTS, retained::TESTS, subscribe::TESTS, sessions::TESTS];
 
 /// What one run of a test has: a broker, and names that no other test uses.
 pub struct Bench<'a> {
