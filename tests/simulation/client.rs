@@ -535,7 +535,8 @@ impl Client {
             Some(session) => book.sessions[session].connections += 1,
             // Its first CONNACK was lost.
             None => {
-                self.session = Some(book.begin_session(self.index, self.persistent, self.opened, at));
+                self.session =
+                    Some(book.begin_session(self.index, self.persistent, self.opened, at));
             }
         }
         Ok(self.resend(book))
