@@ -217,7 +217,10 @@ impl Worker {
             if elsewhere || own || conn.stage != Stage::Connected {
                 return;
             }
-            note_live(conn, topic, interest.hash());
+            // One that is not retained takes no retained message's place.
+            if message.retain {
+                note_live(conn, topic, interest.hash());
+            }
             let qos = options.qos.min(message.qos);
             let retain = options.retain_as_published && message.retain;
             let known = targets
