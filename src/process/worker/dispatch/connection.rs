@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use foldhash::fast::RandomState;
 use slotmap::{Key, KeyData};
 
+use super::timers::Second;
 use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::ipc::mesh::WillRecord;
@@ -77,6 +78,8 @@ pub struct Connection {
     pub evicting: Option<(u8, u16)>,
     /// When bytes last came.
     pub heard: Instant,
+    /// Its entry in the timers; others of it are stale.
+    pub timer: Second,
     /// The fan-out that reached it last, and its place among the targets.
     pub reached: (u64, usize),
     /// QoS 0 messages are being dropped, and the log said so.
@@ -152,6 +155,7 @@ impl Connection {
             held: 0,
             evicting: None,
             heard: now,
+            timer: Second::default(),
             reached: (0, 0),
             dropping: false,
         }

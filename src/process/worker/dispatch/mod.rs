@@ -150,7 +150,7 @@ impl Worker {
     /// Takes in a connection.
     pub fn accept<M: Mesh>(&mut self, from: AcceptedFrom, cx: &mut Cx<'_, M>) -> ConnId {
         let id = self.conns.insert(Connection::new(from, cx.now));
-        self.timers.set(cx.now.after_secs(CONNECT_WITHIN_SECS), id);
+        self.set_timer(id, cx.now.after_secs(CONNECT_WITHIN_SECS));
         id
     }
 
