@@ -153,7 +153,8 @@ impl Broker {
     /// Which worker serves a connection, as the log says; a broker that logs more than can be written drops lines.
     fn worker_of(&self, stream: &TcpStream) -> Option<usize> {
         let address = stream.local_addr().unwrap();
-        self.log.look(LINE_WITHIN, |read| read.worker_of.get(&address).copied())
+        self.log
+            .look(LINE_WITHIN, |read| read.worker_of.get(&address).copied())
     }
 }
 

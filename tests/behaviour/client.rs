@@ -52,7 +52,11 @@ impl Client {
                 return Some(self.buffer.drain(..length).collect());
             }
             let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "waited for a packet, has {:02x?}", self.buffer);
+            assert!(
+                !left.is_zero(),
+                "waited for a packet, has {:02x?}",
+                self.buffer
+            );
             self.stream.set_read_timeout(Some(left)).unwrap();
             let mut chunk = [0; 65536];
             match self.stream.read(&mut chunk) {

@@ -82,7 +82,13 @@ macro_rules! test {
 }
 pub(crate) use test;
 
-const TABLES: &[&[Test]] = &[connect::TESTS, delivery::TESTS, retained::TESTS, subscribe::TESTS, sessions::TESTS];
+const TABLES: &[&[Test]] = &[
+    connect::TESTS,
+    delivery::TESTS,
+    retained::TESTS,
+    subscribe::TESTS,
+    sessions::TESTS,
+];
 
 /// What one run of a test has: a broker, and names that no other test uses.
 pub struct Bench<'a> {
@@ -187,7 +193,10 @@ fn main() -> ExitCode {
     let mut failures = failures.into_inner().unwrap();
     failures.sort();
     let secs = start.elapsed().as_secs_f32();
-    println!("behaviour: {total} runs, {} failed, {secs:.1} s", failures.len());
+    println!(
+        "behaviour: {total} runs, {} failed, {secs:.1} s",
+        failures.len()
+    );
     for name in &failures {
         println!("    {name}");
     }
@@ -221,14 +230,21 @@ fn targets() -> Vec<Target> {
 }
 
 fn full_name(target: &Target, test: &Test) -> String {
-    let name = test.name.split_once("::").map_or(test.name, |(_, name)| name);
+    let name = test
+        .name
+        .split_once("::")
+        .map_or(test.name, |(_, name)| name);
     format!("{}::{name}", target.name)
 }
 
 fn try_one(target: &Target, test: &Test, brokers: &Brokers) -> Result<(), String> {
     let marked = test.original.filter(|_| target.is_original);
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let alone = if test.setup == Setup::Alone { test.name } else { "" };
+        let alone = if test.setup == Setup::Alone {
+            test.name
+        } else {
+            ""
+        };
         let broker = {
             let mut brokers = brokers.lock().unwrap();
             Arc::clone(brokers.entry((target.name, test.setup, alone)).or_default())
@@ -239,7 +255,11 @@ fn try_one(target: &Target, test: &Test, brokers: &Brokers) -> Result<(), String
             target,
             unique: name.into(),
             next_worker: Cell::new(0),
-            patience: if marked.is_some() { SHORT_PATIENCE } else { PATIENCE },
+            patience: if marked.is_some() {
+                SHORT_PATIENCE
+            } else {
+                PATIENCE
+            },
         });
     }));
     match (result, marked) {
