@@ -109,6 +109,9 @@ pub struct Client {
     /// Answers to retained requests that are under way, and topics that came live meanwhile (hashed).
     pub retained_pending: u32,
     pub seen_live: HashSet<u64, RandomState>,
+    /// SUBACKs that wait for other members, and what the store's deliveries have to say behind them.
+    pub subacks_owed: u32,
+    pub behind_suback: Vec<u8>,
     /// The client id was assigned by the broker, the keep-alive cut: CONNACK says so.
     pub tell_id: bool,
     pub tell_keep_alive: bool,
@@ -136,6 +139,8 @@ impl Client {
             filters: HashSet::default(),
             retained_pending: 0,
             seen_live: HashSet::default(),
+            subacks_owed: 0,
+            behind_suback: Vec::new(),
             tell_id: false,
             tell_keep_alive: false,
             warned: false,

@@ -338,8 +338,15 @@ impl Worker {
             // The client will never acknowledge what it cannot be sent: the store lets go of it.
             return self.skip_delivery(deliver.claim, deliver.packet_id, message.qos, cx);
         }
-        if deliver.packet_id.is_none() && conn.output.len() >= OUTPUT_BYTES_MAX {
+        let unsent = conn.output.len() + conn.client.behind_suback.len();
+        if deliver.packet_id.is_none() && unsent >= OUTPUT_BYTES_MAX {
             return drop_message(&mut conn.dropping, &conn.client.id, cx);
+        }
+        if conn.client.subacks_owed > 0 {
+            log_sending(conn, &target, deliver.packet_id, deliver.dup, message, cx);
+            let (forms, behind) = (&self.fan_out.forms, &mut conn.client.behind_suback);
+            forms.write(form, deliver.packet_id, deliver.dup, behind);
+            return behind.extend_from_slice(forms.shared.as_deref().unwrap_or_default());
         }
         self.put(&target, form, (deliver.packet_id, deliver.dup), message, cx);
     }
