@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use mosquitto::base::clock::Instant;
 use mosquitto::mqtt::decode::decode;
 use mosquitto::mqtt::encode::encode;
 use mosquitto::mqtt::frame::frame;
@@ -28,6 +29,8 @@ pub struct Client {
     /// When this connection was opened, and the last one lost.
     pub opened: Moment,
     lost: Moment,
+    /// Connections were lost since before they brought a CONNACK.
+    missed_connack: bool,
     /// Which of the book's sessions this is.
     pub session: Option<usize>,
     next_packet_id: u16,
@@ -98,6 +101,7 @@ impl Client {
             link: Link::Down,
             opened: Moment::default(),
             lost: Moment::default(),
+            missed_connack: false,
             session: None,
             next_packet_id: 0,
             outgoing: Vec::new(),
@@ -372,8 +376,13 @@ impl Client {
     /// The connection is gone, for whatever reason; it may be so since `at.now`.
     pub fn lost(&mut self, book: &mut Book, at: Moment) {
         trace!(at.step, "client {} lost {:?}", self.index, self.link);
-        if matches!(self.link, Link::Up(_)) {
-            self.lost = at;
+        match self.link {
+            Link::Up(_) => self.lost = at,
+            // Whether its session went on for a while, it cannot know.
+            _ => {
+                self.missed_connack = true;
+                self.doubt_wills(book);
+            }
         }
         self.link = Link::Down;
         self.subscribing.clear();
@@ -515,12 +524,11 @@ impl Client {
         let present = connack.session_present || (is_silent && known);
         if let Some(number) = self.will {
             book.wills.insert(number, Fate::May);
-            book.publishes[number as usize].sent = at.step;
         }
         self.settle_wills(present, book, at);
         if !present {
-            let expires = self.lost.now.after_secs(u64::from(self.expiry));
-            let is_owed = known && self.persistent && at.now < expires;
+            self.missed_connack = false;
+            let is_owed = known && self.persistent && at.now < self.expires();
             if is_owed && book.is_after_store_death(self.opened.step) {
                 return Err("a persistent session is not present any more".into());
             }
@@ -530,6 +538,14 @@ impl Client {
         }
         if !self.persistent {
             return Err("a clean session is present".into());
+        }
+        // It may have expired, and another one have begun, unless all was quick or no CONNACK was lost in between:
+        // then nothing that was subscribed to is owed any more, but all of it may come.
+        let may_be_new = std::mem::take(&mut self.missed_connack) && at.now >= self.expires();
+        if let Some(session) = self.session.filter(|_| may_be_new) {
+            for subscription in &mut book.sessions[session].subscriptions {
+                subscription.until.get_or_insert(at.step);
+            }
         }
         match self.session {
             Some(session) => book.sessions[session].connections += 1,
@@ -555,6 +571,20 @@ impl Client {
                     (true, false) => Fate::May,
                     (false, _) => Fate::Must,
                 };
+            }
+        }
+    }
+
+    /// When its session may have ended, if the broker knew of the end of the last connection at once.
+    fn expires(&self) -> Instant {
+        self.lost.now.after_secs(u64::from(self.expiry))
+    }
+
+    fn doubt_wills(&self, book: &mut Book) {
+        for (number, fate) in &mut book.wills {
+            let of = &book.publishes[*number as usize];
+            if matches!(fate, Fate::Delayed(_)) && of.publisher == self.index {
+                *fate = Fate::May;
             }
         }
     }

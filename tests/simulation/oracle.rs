@@ -76,6 +76,7 @@ impl Book {
         }
         // What is repeated was matched long ago.
         let stood: Vec<&Subscription> = matching()
+            .filter(|s| s.takes(session.client, publish))
             .filter(|s| !delivery.dup && s.stood(publish, delivery.step))
             .collect();
         if stood
@@ -120,8 +121,10 @@ impl Book {
                 continue;
             }
             let publish = self.publish_of(delivery)?;
-            // One that was sent before it was owed, and again afterwards, may come late.
-            if publish.will || (publish.resent && !session.was_owed(publish)) {
+            // One that was sent before it was owed, and again afterwards, may come late; so may one of which the first
+            // copy expired.
+            let may_be_late = !session.was_owed(publish) || publish.may_expire();
+            if publish.will || (publish.resent && may_be_late) {
                 continue;
             }
             let topic = publish.topic.as_str();

@@ -111,6 +111,8 @@ pub struct World {
     pub newest: MemberId,
     /// Bytes that are read from a connection at once, at most.
     pub chunk: usize,
+    /// Bytes that clients have read.
+    heard: usize,
 }
 
 /// Where in its turn a member dies.
@@ -156,6 +158,7 @@ impl World {
             workers,
             newest: MemberId::STORE,
             chunk: 200,
+            heard: 0,
         };
         for slot in 0..=workers {
             world.start(MemberId::new(slot).unwrap());
@@ -411,6 +414,7 @@ impl World {
             .read(&bytes, &mut self.book, at)
             .map_err(|e| format!("client {client}: {e}"))?;
         pipe.to_client.splice(0..0, bytes[used..].iter().copied());
+        self.heard += used;
         pipe.to_broker.extend(answer);
         if pipe.broker_closed && pipe.to_client.is_empty() {
             let at = self.end_of(client);
@@ -477,8 +481,8 @@ impl World {
             .map(|m| (m.told.len(), m.joining.len()))
             .collect();
         format!(
-            "{outboxes:?} {:?} {pipes:?} {links:?} {told:?} {:?}",
-            net.cursors, self.dead
+            "{outboxes:?} {:?} {pipes:?} {links:?} {told:?} {:?} {}",
+            net.cursors, self.dead, self.heard
         )
     }
 

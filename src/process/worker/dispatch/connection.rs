@@ -74,6 +74,8 @@ pub struct Connection {
     pub dirty: bool,
     /// Packets for it that wait until a record is covered.
     pub held: u32,
+    /// Its CONNACK waits for nothing any more.
+    pub greeted: bool,
     /// The store wants it closed for this reason, once what it sent has been read; and how often it was looked at.
     pub evicting: Option<(u8, u16)>,
     /// When bytes last came.
@@ -158,6 +160,7 @@ impl Connection {
             output: Output::default(),
             dirty: false,
             held: 0,
+            greeted: false,
             evicting: None,
             heard: now,
             timer: Second::default(),

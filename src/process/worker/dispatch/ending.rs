@@ -438,7 +438,7 @@ fn say_good_bye(conn: &mut Connection, ending: Ending) {
                 .append(|out| encode::encode(&connack, version, out));
         }
         // A server that has not sent CONNACK says nothing else [MQTT-3.14.0-1].
-        (Stage::Connected, _) if version == Version::V5 => {
+        (Stage::Connected, _) if version == Version::V5 && conn.greeted => {
             let disconnect = Packet::Disconnect(Disconnect { code, properties });
             conn.output
                 .append(|out| encode::encode(&disconnect, version, out));

@@ -331,6 +331,7 @@ impl Worker {
         let version = conn.client.version;
         if conn.held == 0 && after <= cx.mesh.covered() {
             conn.output.append(|out| write(version, out));
+            conn.greeted = true;
             mark_dirty(&mut self.dirty, id, conn);
             return;
         }
@@ -356,6 +357,7 @@ impl Worker {
             if let Some(conn) = self.conns.get_mut(held.conn) {
                 conn.held -= 1;
                 conn.output.push(&held.bytes);
+                conn.greeted = true;
                 mark_dirty(&mut self.dirty, held.conn, conn);
             }
         }
