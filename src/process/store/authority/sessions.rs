@@ -7,7 +7,7 @@ use crate::base::clock::Instant;
 use crate::base::ids::ClientNumber;
 use crate::base::limits::{OVERFLOW_BYTES_PAUSE, RETAINED_STEPS_PER_TURN};
 use crate::base::log::LogType;
-use crate::directory::ClaimKey;
+use crate::directory::{ClaimKey, Mark};
 use crate::ipc::mesh::{AckKind, Deliver, ToWorker};
 use crate::mqtt::{PacketId, Qos};
 use crate::queue::{Entry, Limits, Next, Pushed, Queue, Sending};
@@ -25,6 +25,8 @@ pub(super) struct Session {
     pub expiry: u32,
     /// When it ends, while there is no connection.
     pub expires_at: Option<Instant>,
+    /// How far every outbox was when the last connection ended: what came from them directly may have been sent.
+    pub left_at: Vec<Mark>,
     pub subscriptions: BTreeMap<Box<str>, Subscription>,
     pub queue: Queue<Rc<StoredMessage>, Gap>,
     /// Packet ids of QoS 2 messages that the client sent and has not released.

@@ -109,6 +109,8 @@ pub struct Client {
     /// The client id was assigned by the broker, the keep-alive cut: CONNACK says so.
     pub tell_id: bool,
     pub tell_keep_alive: bool,
+    /// It acknowledged what was not sent, and the log said so.
+    pub warned: bool,
 }
 
 impl Client {
@@ -133,6 +135,7 @@ impl Client {
             seen_live: HashSet::default(),
             tell_id: false,
             tell_keep_alive: false,
+            warned: false,
         }
     }
 }

@@ -405,6 +405,10 @@ fn silence_ends(conn: &Connection) -> Option<Instant> {
 /// The last packet to a client, where its protocol has one for this.
 fn say_good_bye(conn: &mut Connection, ending: Ending) {
     let Some(code) = ending.reason() else { return };
+    // What is held may be its CONNACK: nothing goes before that [MQTT-3.2.0-1].
+    if conn.held > 0 {
+        return;
+    }
     let version = conn.client.version;
     let properties = Properties::NONE;
     match (conn.stage, ending) {
