@@ -119,7 +119,7 @@ impl Options {
         while let Some(argument) = arguments.next() {
             let Some(row) = table::find(program, argument.as_bytes()) else {
                 let name = argument.to_string_lossy();
-                return Err(bad(format!("Error: Unknown option '{name}'.")));
+                return Err(Stop::Usage(format!("Error: Unknown option '{name}'.")));
             };
             match row.effect {
                 Effect::Help => return Err(Stop::Help),
@@ -127,14 +127,14 @@ impl Options {
                 Effect::NotBuilt => {
                     let name = argument.to_string_lossy();
                     let text = format!("Error: The option '{name}' is not available yet.");
-                    return Err(bad(text));
+                    return Err(Stop::Usage(text));
                 }
-                Effect::Flag(apply) => apply(&mut options).map_err(bad)?,
+                Effect::Flag(apply) => apply(&mut options).map_err(Stop::Usage)?,
                 Effect::Value { missing, apply } => {
                     let Some(value) = arguments.next() else {
-                        return Err(bad(format!("Error: {missing}.")));
+                        return Err(Stop::Usage(format!("Error: {missing}.")));
                     };
-                    apply(&mut options, value.into_vec()).map_err(bad)?;
+                    apply(&mut options, value.into_vec()).map_err(Stop::Usage)?;
                 }
             }
         }
@@ -187,7 +187,7 @@ impl Options {
 
     /// What can be seen only when everything is read.
     fn check(&mut self) -> Result<(), Stop> {
-        let usage = |text: &str| Err(Stop::Usage(format!("Error: {text}\n")));
+        let usage = |text: &str| Err(Stop::Usage(format!("Error: {text}")));
         if self.will_topic.is_none() {
             if self.will_payload.is_some() {
                 return usage("Will payload given, but no will topic given.");
@@ -220,7 +220,7 @@ impl Options {
                     return usage("You must specify a topic to subscribe to.");
                 }
                 if self.hide_retained && self.retained_only {
-                    let text = "\nError: Combining '-R' and '--retained-only' makes no sense.";
+                    let text = "Error: Combining '-R' and '--retained-only' makes no sense.";
                     return Err(Stop::Error(text.to_owned()));
                 }
             }
@@ -293,11 +293,6 @@ impl Options {
     }
 }
 
-/// original: an empty line follows an error that is found while reading.
-fn bad(text: String) -> Stop {
-    Stop::Usage(text + "\n\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,7 +303,7 @@ mod tests {
 
     fn usage_error(program: Program, line: &[&str]) -> String {
         match parse(program, line) {
-            Err(Stop::Usage(text)) => text.trim_end().to_owned(),
+            Err(Stop::Usage(text)) => text,
             other => panic!("{line:?} gave {other:?}"),
         }
     }

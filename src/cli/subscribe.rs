@@ -267,6 +267,7 @@ impl Subscriber<'_> {
             // If there is no room for it, the message stays: the same as when the connection breaks here.
             if let Ok(packet_id) = client.publish(empty) {
                 self.removing = Some(packet_id);
+                screen.debug(client);
             }
         }
         print(screen.out(), message, options);
