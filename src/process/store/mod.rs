@@ -131,10 +131,13 @@ impl Brain for Store {
         self.flushed(cx);
     }
 
-    fn quiesce(&mut self, _: &mut Cx<'_, SharedMesh>) {}
+    fn quiesce(&mut self, cx: &mut Cx<'_, SharedMesh>) {
+        // As the original: no delay outlives the broker.
+        self.publish_delayed_wills(cx);
+    }
 
     fn is_quiet(&self, cx: &Cx<'_, SharedMesh>) -> bool {
-        cx.mesh.overflow_bytes() == 0
+        cx.mesh.overflow_bytes() == 0 && cx.mesh.passed(cx.mesh.live()) >= cx.mesh.head()
     }
 
     fn stop(&mut self, _: &mut Cx<'_, SharedMesh>) {}
