@@ -10,7 +10,7 @@ pub mod options;
 mod publish;
 mod screen;
 mod subscribe;
-mod table;
+pub mod table;
 mod transport;
 mod url;
 mod usage;

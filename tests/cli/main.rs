@@ -15,6 +15,7 @@
 
 mod broker;
 mod live;
+mod manual;
 mod programs;
 mod script;
 mod scripted;
