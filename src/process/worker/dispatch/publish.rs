@@ -24,6 +24,14 @@ impl Worker {
         if publish.properties.is_empty() {
             return self.on_plain_publish(id, publish, cx);
         }
+        if publish
+            .properties
+            .find(PropertyId::SubscriptionIdentifier)
+            .is_some()
+        {
+            // Only a server may send one [MQTT-3.3.4-6]: forwarded, it would pass for one of the receiver's own.
+            return self.close(id, Ending::Protocol(Reason::ProtocolError), cx);
+        }
         let Some(Property::TopicAlias(alias)) = publish.properties.find(PropertyId::TopicAlias)
         else {
             return self.on_plain_publish(id, publish, cx);
