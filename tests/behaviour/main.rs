@@ -17,11 +17,15 @@ mod broker;
 mod client;
 mod wire;
 
+mod bad_input;
 mod connect;
 mod delivery;
+mod keep_alive;
+mod properties;
 mod retained;
 mod sessions;
 mod subscribe;
+mod wills;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -83,11 +87,15 @@ macro_rules! test {
 pub(crate) use test;
 
 const TABLES: &[&[Test]] = &[
+    bad_input::TESTS,
     connect::TESTS,
     delivery::TESTS,
+    keep_alive::TESTS,
+    properties::TESTS,
     retained::TESTS,
-    subscribe::TESTS,
     sessions::TESTS,
+    subscribe::TESTS,
+    wills::TESTS,
 ];
 
 /// What one run of a test has: a broker, and names that no other test uses.
@@ -142,7 +150,7 @@ type Brokers = Mutex<HashMap<(&'static str, Setup, &'static str), Arc<OnceLock<B
 const THREADS: usize = 16;
 
 /// How long a client waits for a packet.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The same, where the test is to fail anyway.
 const SHORT_PATIENCE: Duration = Duration::from_secs(3);
