@@ -42,8 +42,9 @@ pub const OVERFLOW_BYTES_PAUSE: usize = 64 * 1024;
 pub const INBOX_BYTES_PER_TURN: usize = 1024 * 1024;
 /// Fragmented records under way from one writer at a time.
 pub const FRAGMENT_STREAMS_MAX: usize = 4;
-/// A record in a ring at most: a PUBLISH of the largest size and its envelope.
-pub const RECORD_BYTES_MAX: usize = REMAINING_LENGTH_MAX + 4096;
+/// A record in a ring at most: a PUBLISH of the largest size, and room for what may stand beside it: its envelope,
+/// subscription identifiers, the smaller messages of a slice of retained ones.
+pub const RECORD_BYTES_MAX: usize = REMAINING_LENGTH_MAX + 1024 * 1024;
 
 /// Inbound QoS 2 messages that one client may have unreleased (our Receive Maximum for v5; others are closed).
 pub const QOS2_RECEIVED_MAX: usize = 65_535;
