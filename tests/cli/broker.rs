@@ -43,6 +43,7 @@ impl Broker {
             std::thread::sleep(Duration::from_millis(10));
         }
         let _ = child.kill();
+        let _ = child.wait();
         None
     }
 
