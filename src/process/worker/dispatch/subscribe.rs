@@ -102,7 +102,7 @@ impl Worker {
         };
         if for_store.is_empty() {
             self.note_retained_pending(id, pending.retained.len());
-            self.subacks.push_back(pending);
+            self.owe_suback(pending);
         } else {
             self.subscribe_stored(id, pending, identifier, for_store, cx);
         }
@@ -225,8 +225,29 @@ impl Worker {
         };
         self.store_subscribing = self.store_subscribing.saturating_sub(1);
         // The order of SUBACKs is not owed; a passed barrier lets this one through at once.
-        self.subacks.push_back(pending);
+        self.owe_suback(pending);
         self.pass_subacks(cx);
+    }
+
+    /// Until it is sent, what the store delivers to its connection waits: retained messages come behind SUBACK.
+    fn owe_suback(&mut self, pending: PendingSuback) {
+        if let Some(conn) = self.conns.get_mut(pending.conn) {
+            conn.client.subacks_owed += 1;
+        }
+        self.subacks.push_back(pending);
+    }
+
+    fn send_behind_suback<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let client = &mut conn.client;
+        client.subacks_owed = client.subacks_owed.saturating_sub(1);
+        if client.subacks_owed > 0 || client.behind_suback.is_empty() {
+            return;
+        }
+        let bytes = std::mem::take(&mut client.behind_suback);
+        self.emit(id, Serial(0), cx, |_, out| out.extend_from_slice(&bytes));
     }
 
     pub(super) fn on_unsubscribed<M: Mesh>(
@@ -300,6 +321,7 @@ impl Worker {
                 codes: &codes,
             };
             self.say_after_last(id, &Packet::Suback(suback), cx);
+            self.send_behind_suback(id, cx);
             for (filter, subscription) in retained {
                 self.request_retained(id, &filter, subscription, cx);
             }
