@@ -67,6 +67,8 @@ pub const CLIENT_PUBLISH_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const CLIENT_REQUESTS_MAX: usize = 1024;
 /// Bytes that a client may have waiting to be written before it refuses to publish at QoS 0.
 pub const CLIENT_OUTPUT_BYTES_MAX: usize = 256 * 1024;
+/// A file of default options of the client programs. A larger one is an error.
+pub const CLIENT_DEFAULTS_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of acknowledgements that a server may leave unread. Then a client gives the connection up.
 pub const CLIENT_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Seconds that a client without keep-alive waits for its CONNACK, and for its last bytes to be taken.
