@@ -352,8 +352,15 @@ impl Worker {
                 continue;
             };
             if let Some(will) = conn.client.will.take() {
+                // With the release: should this worker not live to close the connection, the store finds nothing
+                // left to publish.
+                let release = Release {
+                    claim: id.claim(),
+                    will: WillFate::Done,
+                    expiry: None,
+                };
                 let number = conn.client.number;
-                self.publish_will(&will, number, None, cx);
+                self.publish_will(&will, number, Some(release), cx);
             }
         }
         self.quiescing = Some(self.last);
