@@ -21,7 +21,7 @@ impl Broker {
         Self { pid }
     }
 
-    /// The process and its descendants that live now.
+    /// The process and its descendants that are there now.
     pub fn pids(self) -> Vec<u32> {
         let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         let mut alive = false;
@@ -39,6 +39,12 @@ impl Broker {
         }
         tree.sort_unstable();
         tree
+    }
+
+    /// Processes of the tree that live now; one that was not reaped yet is dead.
+    pub fn living(self) -> Vec<u32> {
+        let lives = |pid: &u32| Stat::read(*pid).is_some_and(|s| !s.zombie);
+        self.pids().into_iter().filter(lives).collect()
     }
 
     /// CPU time that the tree has used so far, dead and reaped members included.
@@ -102,6 +108,7 @@ impl Cpu {
 }
 
 struct Stat {
+    zombie: bool,
     parent: u32,
     own_ticks: u64,
     reaped_ticks: u64,
@@ -115,11 +122,13 @@ impl Stat {
     /// The name in the second field may hold spaces and brackets, so fields are counted from its last bracket.
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.rsplit_once(')')?.1.split_ascii_whitespace();
-        let parent = fields.nth(1)?.parse().ok()?;
+        let zombie = fields.next()? == "Z";
+        let parent = fields.next()?.parse().ok()?;
         // Fields 14 to 17 of proc(5): utime, stime, cutime, cstime; `nth(9)` is the 14th, as the 5th comes next.
         let mut tick = |skip| fields.nth(skip)?.parse::<u64>().ok();
         let (user, system, reaped_user, reaped_system) = (tick(9)?, tick(0)?, tick(0)?, tick(0)?);
         Some(Self {
+            zombie,
             parent,
             own_ticks: user + system,
             reaped_ticks: reaped_user + reaped_system,

@@ -159,10 +159,13 @@ impl Run {
         let mut ready = Vec::new();
         self.poll.wait(10, &mut ready)?;
         for Ready {
-            token, readable, ..
+            token,
+            readable,
+            ended,
+            ..
         } in ready
         {
-            self.serve(token, readable)?;
+            self.serve(token, readable, ended)?;
         }
         if self.heard.elapsed() > self.stall {
             return Err(Failure::Broker(format!(
@@ -173,7 +176,7 @@ impl Run {
         Ok(())
     }
 
-    fn serve(&mut self, slot: usize, readable: bool) -> Result<(), Failure> {
+    fn serve(&mut self, slot: usize, readable: bool, ended: bool) -> Result<(), Failure> {
         let Some(client) = self.clients.get_mut(slot).and_then(Option::as_mut) else {
             return Ok(());
         };
@@ -182,7 +185,7 @@ impl Run {
             let (version, left) = (self.version, &mut client.left);
             got = client
                 .wire
-                .read(&mut self.buffer, |packet, out, at| match packet {
+                .read(&mut self.buffer, ended, |packet, out, at| match packet {
                     Packet::Connack(c) if c.code == 0 && !*left => {
                         *left = true;
                         self.latency.record(nanos(at - client.began));

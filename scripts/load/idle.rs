@@ -157,7 +157,10 @@ impl Run {
         self.poll.wait(timeout_ms, &mut ready)?;
         let mut buffer = [0; READ_BYTES];
         for Ready {
-            token, readable, ..
+            token,
+            readable,
+            ended,
+            ..
         } in ready
         {
             let Some(wire) = self.wires.get_mut(token) else {
@@ -165,7 +168,7 @@ impl Run {
             };
             let mut got = Ok(Got::All);
             if readable {
-                got = wire.read(&mut buffer, |packet, _, _| {
+                got = wire.read(&mut buffer, ended, |packet, _, _| {
                     match packet {
                         Packet::Connack(c) if c.code == 0 => self.connected += 1,
                         Packet::Pingresp => self.pongs += 1,

@@ -40,7 +40,8 @@ const USAGE: &str = "usage: load MODE --port PORT [--OPTION VALUE]...
 
 traffic  --shape pairs|fan-out|fan-in (pairs)   --publishers N (10)   --subscribers N (10)   --qos 0|1|2 (0)
          --window N (100 at QoS 0, 20 otherwise)   --payload BYTES (64)   --version 4|5 (4)
-         --rate DELIVERIES-PER-SECOND (0: as fast as it goes)   --warmup S (0.5)   --seconds S (3)   --stall S (10)
+         --rate DELIVERIES-PER-SECOND (0: as fast as it goes)   --nap MICROSECONDS (500)
+         --warmup S (0.5)   --seconds S (3)   --stall S (10)
 connect  --concurrency N (64)   --warmup S (0.5)   --seconds S (3)   --stall S (10)
 idle     --connections N (10000)   --concurrency N (256)   --seconds S (2)   --stall S (10)
 flood    --packets N (100000)   --seed N (from the clock)   --skip CONNECTIONS (0)   --concurrency N (128)   --stall S (10)

@@ -25,6 +25,8 @@ pub struct Ready {
     pub token: usize,
     pub readable: bool,
     pub writable: bool,
+    /// The peer writes no more: a read that does not fill the buffer may have the end behind it.
+    pub ended: bool,
 }
 
 impl Poll {
@@ -88,6 +90,7 @@ impl Poll {
                 token: usize::try_from(event.data()).unwrap_or(usize::MAX),
                 readable: ended || flags.contains(EpollFlags::EPOLLIN),
                 writable: ended || flags.contains(EpollFlags::EPOLLOUT),
+                ended,
             });
         }
         Ok(())

@@ -45,6 +45,9 @@ pub struct Plan {
     pub rate: f64,
     pub warmup: Duration,
     pub measure: Duration,
+    /// At full speed: this program rests before each turn, at most so long, so that it reads and writes many
+    /// messages at once; otherwise it spends more CPU on single messages than most brokers do.
+    pub nap_max: Duration,
     /// Without any packet from the broker for so long, though it owes some, it has failed.
     pub stall: Duration,
     pub broker: Option<Broker>,
@@ -89,6 +92,7 @@ pub fn main(args: &mut Args) -> Result<(), Failure> {
         rate,
         warmup: seconds(args, "warmup", 0.5)?,
         measure: seconds(args, "seconds", 3.0)?,
+        nap_max: Duration::from_micros(args.take("nap", 500)?),
         stall: seconds(args, "stall", 10.0)?,
         broker: args.take_option("broker-pid")?.map(Broker::new),
         nonce: nonce(),
@@ -198,6 +202,8 @@ struct Run<'p> {
     /// Publishing goes on.
     loading: bool,
     pace: Option<Pace>,
+    /// The rest before each turn of full speed.
+    nap: Duration,
     /// The measured part.
     took: Duration,
     cpu: Cpu,
@@ -289,6 +295,7 @@ impl<'p> Run<'p> {
             dirty: Vec::new(),
             loading: false,
             pace: None,
+            nap: plan.nap_max,
             took: Duration::ZERO,
             cpu: Cpu::default(),
         })
@@ -376,26 +383,28 @@ impl<'p> Run<'p> {
 
     /// Waits at most `timeout_ms`, reads everything, publishes what the windows allow, and writes everything.
     fn turn(&mut self, timeout_ms: u16) -> Result<(), Failure> {
+        if self.loading && self.pace.is_none() {
+            std::thread::sleep(self.nap);
+        }
+        let timeout_ms = if self.unread.is_empty() {
+            timeout_ms
+        } else {
+            0
+        };
         let mut ready = Vec::new();
-        self.poll.wait(
-            if self.unread.is_empty() {
-                timeout_ms
-            } else {
-                0
-            },
-            &mut ready,
-        )?;
+        self.poll.wait(timeout_ms, &mut ready)?;
         for token in std::mem::take(&mut self.unread) {
-            self.read(token)?;
+            self.read(token, true)?;
         }
         for Ready {
             token,
             readable,
             writable,
+            ended,
         } in ready
         {
             if readable {
-                self.read(token)?;
+                self.read(token, ended)?;
             } else if writable {
                 self.dirty.push(token);
             }
@@ -411,7 +420,7 @@ impl<'p> Run<'p> {
         Ok(())
     }
 
-    fn read(&mut self, token: usize) -> Result<(), Failure> {
+    fn read(&mut self, token: usize, ended: bool) -> Result<(), Failure> {
         let Self {
             wires,
             publishers,
@@ -425,7 +434,7 @@ impl<'p> Run<'p> {
             return Ok(());
         };
         let subscriber = token.checked_sub(publishers.len());
-        let got = wire.read(buffer, |packet, out, at| {
+        let got = wire.read(buffer, ended, |packet, out, at| {
             meter.heard = at;
             match packet {
                 Packet::Connack(c) if c.code == 0 => meter.connected += 1,
@@ -477,6 +486,7 @@ impl<'p> Run<'p> {
             }
         }
         let paced = self.pace.is_some();
+        let mut sent = 0;
         for (token, (publisher, wire)) in
             self.publishers.iter_mut().zip(&mut self.wires).enumerate()
         {
@@ -493,26 +503,48 @@ impl<'p> Run<'p> {
                 publisher.send(stamp, &mut wire.out);
             }
             publisher.overdue.iter_mut().for_each(|due| due.held = true);
+            sent += publisher.sent() - before;
             if publisher.sent() > before {
                 self.dirty.push(token);
             }
         }
+        self.adapt_nap(sent);
+    }
+
+    /// A turn should find about a third of what can be under way: with much less there are too many turns, with
+    /// much more the broker may have waited for this program. Above QoS 0 the broker's own window to each subscriber
+    /// bounds that too.
+    fn adapt_nap(&mut self, sent: u64) {
+        let mut most = u64::from(self.plan.window) * u64::from(self.plan.publishers) * self.fan();
+        if self.plan.qos != Qos::AtMostOnce {
+            most = most.min(BROKER_WINDOW * u64::from(self.plan.subscribers));
+        }
+        let delivered = sent * self.fan();
+        if delivered * 4 < most {
+            self.nap = (self.nap + NAP_STEP).min(self.plan.nap_max);
+        } else if delivered * 2 > most {
+            self.nap /= 2;
+        }
+    }
+
+    /// Deliveries of each message.
+    fn fan(&self) -> u64 {
+        if self.plan.shape == Shape::Pairs {
+            1
+        } else {
+            u64::from(self.plan.subscribers)
+        }
     }
 
     fn start_pace(&mut self) -> Result<(), Failure> {
+        // The kernel's default slack of 50 us would be a good part of the latency that is measured.
+        nix::sys::prctl::set_timerslack(1)?;
         if self.plan.rate <= 0.0 {
             return Ok(());
         }
-        let fan = if self.plan.shape == Shape::Pairs {
-            1
-        } else {
-            self.plan.subscribers
-        };
-        let interval = Duration::try_from_secs_f64(f64::from(fan) / self.plan.rate)
+        let interval = Duration::try_from_secs_f64(self.fan() as f64 / self.plan.rate)
             .map_err(|e| Failure::Usage(format!("--rate: {e}")))?
             .max(Duration::from_micros(1));
-        // The kernel's default slack of 50 us would be a good part of the latency that is measured.
-        nix::sys::prctl::set_timerslack(1)?;
         self.poll.tick(interval.max(TICK_MIN))?;
         self.pace = Some(Pace {
             interval,
@@ -607,6 +639,12 @@ impl Pace {
         due
     }
 }
+
+/// Messages that a broker has unacknowledged with one subscriber: the default of `max_inflight_messages`.
+const BROKER_WINDOW: u64 = 20;
+
+/// How fast the rests grow.
+const NAP_STEP: Duration = Duration::from_micros(10);
 
 /// Timer ticks are not closer than this; several messages may share one.
 const TICK_MIN: Duration = Duration::from_micros(50);

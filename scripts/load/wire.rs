@@ -73,13 +73,14 @@ impl Wire {
     }
 
     /// Reads what is there and hands each whole packet to `on_packet`, with `out` for the answers and the time at
-    /// which its last byte was read.
+    /// which its last byte was read. `ended`: the peer writes no more (see [`crate::poll::Ready`]).
     ///
     /// # Errors
     /// A packet that cannot be decoded, in words.
     pub fn read(
         &mut self,
         buffer: &mut [u8],
+        ended: bool,
         mut on_packet: impl FnMut(&Packet<'_>, &mut Vec<u8>, Instant) -> Result<(), String>,
     ) -> Result<Got, String> {
         for _ in 0..READS_PER_TURN {
@@ -112,8 +113,9 @@ impl Wire {
                 )?;
                 self.partial.drain(..used);
             }
-            // A read that does not fill the buffer has emptied the socket; the next arrival is a new edge.
-            if n < buffer.len() {
+            // A read that does not fill the buffer has emptied the socket; the next arrival is a new edge. Only the
+            // peer's end may have come together with the bytes; the event has said so.
+            if n < buffer.len() && !ended {
                 return Ok(Got::All);
             }
         }
@@ -121,11 +123,11 @@ impl Wire {
     }
 
     /// Reads and forgets, without decoding.
-    pub fn discard(&mut self, buffer: &mut [u8]) -> Got {
+    pub fn discard(&mut self, buffer: &mut [u8], ended: bool) -> Got {
         for _ in 0..READS_PER_TURN {
             match self.socket.read(buffer) {
                 Ok(0) => return Got::End,
-                Ok(n) if n < buffer.len() => return Got::All,
+                Ok(n) if n < buffer.len() && !ended => return Got::All,
                 Ok(_) => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Got::All,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}

@@ -57,6 +57,20 @@ pub const INDEX_SLICE_BYTES: usize = 16 * 1024;
 /// the worker stops reading from its clients.
 pub const REQUESTS_WAITING_MAX: usize = 65_536;
 
+/// Publishes of QoS 1 and 2 that a client holds, in flight or waiting: what packet identifiers can name, less a few
+/// for subscriptions. At the bound `publish` refuses, and the caller reads no more input.
+pub const CLIENT_PUBLISHES_MAX: usize = 60_000;
+/// Payload bytes of those publishes. One message of any size may stand above it.
+pub const CLIENT_PUBLISH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// SUBSCRIBE and UNSUBSCRIBE packets of a client that the server has not answered yet; further ones are refused.
+pub const CLIENT_REQUESTS_MAX: usize = 1024;
+/// Bytes that a client may have waiting to be written before it refuses to publish at QoS 0.
+pub const CLIENT_OUTPUT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of acknowledgements that a server may leave unread. Then a client gives the connection up.
+pub const CLIENT_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Seconds that a client without keep-alive waits for its CONNACK, and for its last bytes to be taken.
+pub const CLIENT_PATIENCE_SECS: u64 = 60;
+
 /// Connections accepted from one listening socket in one turn.
 pub const ACCEPTS_PER_TURN: usize = 64;
 /// Listening sockets that one worker accepts from, lent ones included. Further ones are left to others.

@@ -4,6 +4,7 @@
 //! them. After a reconnection what was in flight is repeated, in order, before anything new. This room counts and
 //! orders; what a message is, and when retained messages are looked up for a [`Next::Gap`], is the caller's.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -68,7 +69,9 @@ pub enum Next<'a, M, G> {
 /// The messages of one session that its client has not acknowledged. `G` stands for messages not looked up yet.
 #[derive(Debug)]
 pub struct Queue<M, G> {
-    waiting: VecDeque<Item<M, G>>,
+    waiting: VecDeque<Item<M>>,
+    /// What stands in the gaps of `waiting`, in the same order.
+    gaps: VecDeque<G>,
     /// Sent at least once, in the order of the first time, and not answered by PUBACK or PUBREC.
     inflight: VecDeque<InFlight<M>>,
     /// Answered by PUBREC and not by PUBCOMP, in the order of the PUBRECs [MQTT-4.6.0-4].
@@ -82,7 +85,6 @@ pub struct Queue<M, G> {
     /// Messages that may be unacknowledged on this connection; `None` while there is none.
     window: Option<usize>,
     messages_waiting: usize,
-    gaps: usize,
     bytes_waiting: u64,
     /// No message that waits expires before this.
     earliest_expiry: Option<Instant>,
@@ -90,9 +92,9 @@ pub struct Queue<M, G> {
 }
 
 #[derive(Debug)]
-enum Item<M, G> {
+enum Item<M> {
     Message(Entry<M>),
-    Gap(G),
+    Gap,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,7 @@ impl<M, G> Default for Queue<M, G> {
     fn default() -> Self {
         Self {
             waiting: VecDeque::new(),
+            gaps: VecDeque::new(),
             inflight: VecDeque::new(),
             released: VecDeque::new(),
             repeat: VecDeque::new(),
@@ -112,7 +115,6 @@ impl<M, G> Default for Queue<M, G> {
             next_sequence: 0,
             window: None,
             messages_waiting: 0,
-            gaps: 0,
             bytes_waiting: 0,
             earliest_expiry: None,
             is_dropping: false,
@@ -154,7 +156,7 @@ impl<M: Clone, G> Queue<M, G> {
 
     /// Whether there is nothing to send and nothing to acknowledge.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && self.gaps == 0
+        self.len() == 0 && self.gaps.is_empty()
     }
 
     /// Puts a message at the end. A full queue drops the newest.
@@ -215,28 +217,31 @@ impl<M: Clone, G> Queue<M, G> {
 
     /// Marks the place of messages that are looked up when it is their turn.
     pub fn push_gap(&mut self, gap: G) {
-        self.gaps += 1;
-        self.waiting.push_back(Item::Gap(gap));
+        self.gaps.push_back(gap);
+        self.waiting.push_back(Item::Gap);
     }
 
-    /// The gaps, in order.
-    pub fn gaps_mut(&mut self) -> impl Iterator<Item = &mut G> {
-        let any = self.gaps > 0;
-        let items = self
-            .waiting
-            .iter_mut()
-            .take(if any { usize::MAX } else { 0 });
-        items.filter_map(|item| match item {
-            Item::Gap(gap) => Some(gap),
-            Item::Message(_) => None,
-        })
+    /// The gap that comes first.
+    pub fn oldest_gap(&mut self) -> Option<&mut G> {
+        self.gaps.front_mut()
+    }
+
+    /// The gaps, the last one first.
+    pub fn newest_gaps(&self) -> impl Iterator<Item = &G> {
+        self.gaps.iter().rev()
+    }
+
+    /// The gap for which `compare` says that it is the one; it says of others on which side of it they are.
+    pub fn find_gap(&mut self, compare: impl FnMut(&G) -> Ordering) -> Option<&mut G> {
+        let at = self.gaps.binary_search_by(compare).ok()?;
+        self.gaps.get_mut(at)
     }
 
     /// Everything of the gap that [`Queue::next`] shows has been sent.
     pub fn close_gap(&mut self) {
-        if matches!(self.waiting.front(), Some(Item::Gap(_))) {
+        if matches!(self.waiting.front(), Some(Item::Gap)) {
             self.waiting.pop_front();
-            self.gaps -= 1;
+            self.gaps.pop_front();
         }
     }
 
@@ -281,7 +286,7 @@ impl<M: Clone, G> Queue<M, G> {
     fn next_new(&mut self, now: Instant) -> Option<Next<'_, M, G>> {
         loop {
             match self.waiting.front()? {
-                Item::Gap(_) => break,
+                Item::Gap => break,
                 Item::Message(entry) => {
                     let expired = entry.expires_at.is_some_and(|at| at <= now);
                     if !expired && entry.qos != Qos::AtMostOnce && !self.has_window() {
@@ -294,10 +299,7 @@ impl<M: Clone, G> Queue<M, G> {
                 }
             }
         }
-        match self.waiting.front_mut() {
-            Some(Item::Gap(gap)) => Some(Next::Gap(gap)),
-            _ => None,
-        }
+        self.gaps.front_mut().map(Next::Gap)
     }
 
     fn pop_message(&mut self) -> Option<Entry<M>> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -184,17 +185,10 @@ fn help_and_version_are_printed() {
 
 #[test]
 fn a_child_cannot_be_started_by_hand() {
-    let by_hand = Command::new("sh")
-        .args(["-c", "exec -a 'mosquitto: worker 0' \"$0\" 3<&-", BINARY])
-        .output();
-    // Not every sh knows -a.
-    let by_hand = by_hand.ok().filter(|o| o.status.code() != Some(127));
-    let output = by_hand.unwrap_or_else(|| {
-        Command::new("bash")
-            .args(["-c", "exec -a 'mosquitto: worker 0' \"$0\" 3<&-", BINARY])
-            .output()
-            .unwrap()
-    });
+    let output = Command::new(BINARY)
+        .arg0("mosquitto: worker 0")
+        .output()
+        .unwrap();
     assert_eq!(status_of(output.status), Some(1));
     assert!(
         stderr(&output).contains("only a running broker can start it"),
@@ -490,6 +484,61 @@ fn a_missing_user_is_fatal() {
     let expected =
         "Error: Unable to drop privileges to 'no-such-user-here' because this user does not exist.";
     assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+}
+
+#[test]
+fn without_the_default_user_children_run_as_nobody_with_a_warning() {
+    if !am_root() {
+        eprintln!("skipped: only root changes users");
+        return;
+    }
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let others = passwd
+        .lines()
+        .filter(|line| !line.starts_with("mosquitto:"));
+    let others: String = others.map(|line| format!("{line}\n")).collect();
+    let directory = Directory::new();
+    let passwd = directory.file("passwd", &others);
+    let port = free_port();
+    let config = format!("listener {port} 127.0.0.1\nworkers 2\n");
+    let broker = Broker::start_with(port, &config, |binary| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c"])
+            .arg("mount --bind \"$0\" /etc/passwd && exec \"$@\"")
+            .arg(&passwd)
+            .arg(binary);
+        command
+    });
+    broker.wait_for_log("running");
+    let warning = "Warning: There is no user 'mosquitto', so 'nobody' is used instead.";
+    assert!(broker.log().contains(warning), "{}", broker.log());
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid;
+    for Process { pid, .. } in broker.members() {
+        let uids = status_field(pid, "Uid");
+        assert_eq!(
+            uids.split_whitespace().next(),
+            Some(nobody.to_string().as_str())
+        );
+    }
+}
+
+#[test]
+fn the_configured_user_is_used() {
+    if !am_root() {
+        eprintln!("skipped: only root changes users");
+        return;
+    }
+    let broker = Broker::start("user daemon");
+    let daemon = nix::unistd::User::from_name("daemon").unwrap().unwrap();
+    let expected = (daemon.uid.to_string(), daemon.gid.to_string());
+    for Process { pid, .. } in broker.members() {
+        let first = |field: &str| {
+            let ids = status_field(pid, field);
+            ids.split_whitespace().next().unwrap().to_owned()
+        };
+        assert_eq!((first("Uid"), first("Gid")), expected);
+    }
 }
 
 #[test]

@@ -1,10 +1,17 @@
-//! What was promised: every publish, every session, every delivery, and the rules that they must obey.
-//!
-//! The rules are those of the table of promises in ARCHITECTURE.md. A test that allowed more would be a bug.
+//! What was said and heard: every publish, every session, every delivery, every will. What must hold of it is
+//! `oracle`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use mosquitto::mqtt::{Filter, Qos, Topic};
+use mosquitto::base::clock::Instant;
+use mosquitto::mqtt::{Filter, Qos, RetainHandling, SubscriptionOptions, Topic};
+
+/// When something happened: steps order everything that clients see, time is what expiries count.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment {
+    pub step: u64,
+    pub now: Instant,
+}
 
 /// One application message, named by its number, which is its payload too.
 #[derive(Debug)]
@@ -13,43 +20,75 @@ pub struct Publish {
     pub topic: String,
     pub qos: Qos,
     pub retain: bool,
-    /// When its first byte left the client.
+    /// It has no payload: it clears what is retained.
+    pub clears: bool,
+    /// Seconds that it lives.
+    pub expiry: Option<u32>,
+    /// When its first byte left the client; for a will, when its CONNECT did: it may come
+    /// before its client has read its CONNACK.
     pub sent: u64,
-    pub accepted: Option<u64>,
+    pub accepted: Option<Moment>,
     /// It was sent again, or its connection was lost before it was accepted: at QoS 1 it may come twice.
     pub resent: bool,
     /// The will of a connection, not a PUBLISH packet.
     pub will: bool,
+    /// The connection that it was sent on first, and when the one that it was sent on last was opened.
+    pub pipe: usize,
+    pub opened: u64,
 }
 
 /// One session of a client, from the CONNACK that began it.
 #[derive(Debug)]
 pub struct Session {
     pub client: usize,
+    pub persistent: bool,
     pub subscriptions: Vec<Subscription>,
     pub received: Vec<Delivery>,
     /// The session ended, or something died that may take its messages along.
     pub ended: Option<u64>,
     /// Connections that it has had.
     pub connections: u32,
+    pub began: u64,
 }
 
+/// One SUBSCRIBE.
 #[derive(Debug)]
 pub struct Subscription {
     pub filter: String,
-    pub qos: Qos,
-    /// The SUBACK came.
-    pub from: u64,
-    /// Another SUBSCRIBE or an UNSUBSCRIBE was sent.
+    pub options: SubscriptionOptions,
+    /// The subscription identifier; 0 is none.
+    pub id: u32,
+    /// When it was sent, and when its SUBACK came.
+    pub asked: u64,
+    pub from: Option<u64>,
+    /// Another SUBSCRIBE or an UNSUBSCRIBE for the filter was sent, and was answered.
     pub until: Option<u64>,
+    pub closed: Option<u64>,
 }
 
 #[derive(Debug)]
 pub struct Delivery {
     pub number: u64,
+    pub topic: String,
     pub qos: Qos,
     pub dup: bool,
     pub retain: bool,
+    /// Subscription identifiers, and seconds that are left.
+    pub ids: Vec<u32>,
+    pub expiry: Option<u32>,
+    pub step: u64,
+    /// When the connection that brought it was opened.
+    pub opened: Moment,
+}
+
+/// What must become of a will.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    Must,
+    MustNot,
+    May,
+    /// It must come, unless the session goes on before this.
+    Delayed(Instant),
 }
 
 #[derive(Debug, Default)]
@@ -58,164 +97,82 @@ pub struct Book {
     pub sessions: Vec<Session>,
     /// Nothing was killed and no connection lost: QoS 0 arrives too.
     pub calm: bool,
-    /// When the store was killed: sessions and retained messages of before are gone.
-    pub store_deaths: Vec<u64>,
-    /// Wills by the connection that armed them: whether they must come, must not, or may.
+    /// When the store was killed last: sessions and retained messages of before are gone.
+    pub store_death: Option<u64>,
+    /// Wills by number.
     pub wills: BTreeMap<u64, Fate>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fate {
-    Must,
-    MustNot,
-    May,
-}
-
-impl Session {
-    /// Whether it was owed this when it was sent first: not at QoS 0, where the first copy may be lost.
-    fn was_owed(&self, publish: &Publish) -> bool {
-        let topic = Topic::new(&publish.topic).unwrap();
-        let matching = |s: &&Subscription| Filter::new(&s.filter).unwrap().matches(topic);
-        self.subscriptions.iter().filter(matching).any(|s| {
-            s.qos != Qos::AtMostOnce
-                && s.from <= publish.sent
-                && s.until.is_none_or(|until| until > publish.sent)
-        })
-    }
+    /// Sessions that subscribed at the very end to see what is retained.
+    pub readers: Vec<usize>,
 }
 
 impl Book {
-    /// Checks everything, at the end, when all is quiet.
-    pub fn check(&self) -> Result<(), String> {
-        for (at, session) in self.sessions.iter().enumerate() {
-            let who = format!("session {at} of client {}", session.client);
-            self.check_duplicates(session)
-                .map_err(|e| format!("{who}: {e}"))?;
-            self.check_order(session)
-                .map_err(|e| format!("{who}: {e}"))?;
-            self.check_loss(session)
-                .map_err(|e| format!("{who}: {e}"))?;
-        }
-        self.check_wills()
+    /// A new message; its number.
+    pub fn note(&mut self, publish: Publish) -> u64 {
+        self.publishes.push(publish);
+        self.publishes.len() as u64 - 1
     }
 
-    fn check_duplicates(&self, session: &Session) -> Result<(), String> {
-        let mut seen: BTreeMap<u64, u32> = BTreeMap::new();
-        for delivery in session.received.iter().filter(|d| !d.retain) {
-            let publish = self
-                .publishes
-                .get(delivery.number as usize)
-                .ok_or("an unknown message came")?;
-            let times = seen.entry(delivery.number).or_default();
-            *times += 1;
-            // A publisher that had no PUBACK sends again; a receiver that sent none gets it again, marked.
-            let may_repeat = (publish.qos == Qos::AtLeastOnce && publish.resent)
-                || (delivery.qos == Qos::AtLeastOnce && delivery.dup);
-            if *times > 1 && !may_repeat {
-                return Err(format!(
-                    "message {} came {times} times at {:?}: {publish:?}",
-                    delivery.number, delivery.qos
-                ));
-            }
-        }
-        Ok(())
+    /// A new session of a client; its number.
+    pub fn begin_session(
+        &mut self,
+        client: usize,
+        persistent: bool,
+        opened: Moment,
+        at: Moment,
+    ) -> usize {
+        // CONNACK may have been written by a worker that had not heard of the store's death.
+        let ended = self.store_death.filter(|death| *death >= opened.step);
+        self.sessions.push(Session {
+            client,
+            persistent,
+            subscriptions: Vec::new(),
+            received: Vec::new(),
+            ended,
+            connections: 1,
+            began: at.step,
+        });
+        self.sessions.len() - 1
     }
 
-    /// Per publisher, topic and QoS (of the publish and of the delivery: a subscription may change in between), the
-    /// first coming of each message is in the order of sending [MQTT-4.6.0-5].
-    fn check_order(&self, session: &Session) -> Result<(), String> {
-        let mut last: BTreeMap<(usize, &str, Qos, Qos), u64> = BTreeMap::new();
-        let mut seen = BTreeSet::new();
-        for delivery in session.received.iter().filter(|d| !d.retain) {
-            if !seen.insert(delivery.number) {
-                continue;
-            }
-            let publish = &self.publishes[delivery.number as usize];
-            // One that was sent before it was owed, and again afterwards, may come late.
-            if publish.will || (publish.resent && !session.was_owed(publish)) {
-                continue;
-            }
-            let key = (
-                publish.publisher,
-                publish.topic.as_str(),
-                publish.qos,
-                delivery.qos,
-            );
-            if let Some(before) = last.insert(key, delivery.number) {
-                if before > delivery.number {
-                    return Err(format!(
-                        "message {} of {key:?} came after {before}",
-                        delivery.number
-                    ));
-                }
-            }
+    /// Everything that the store kept is gone; its wills came to nobody who was promised them.
+    pub fn store_died(&mut self, step: u64) {
+        self.store_death = Some(step);
+        for session in &mut self.sessions {
+            session.ended.get_or_insert(step);
         }
-        Ok(())
     }
 
-    fn check_loss(&self, session: &Session) -> Result<(), String> {
-        if session.ended.is_some() {
-            return Ok(());
-        }
-        let came: BTreeSet<u64> = session.received.iter().map(|d| d.number).collect();
-        for (number, publish) in self.publishes.iter().enumerate() {
-            let topic = Topic::new(&publish.topic).unwrap();
-            let subscribed = session.subscriptions.iter().filter(|s| {
-                s.until.is_none()
-                    && s.from <= publish.sent
-                    && Filter::new(&s.filter).unwrap().matches(topic)
-            });
-            let Some(qos) = subscribed.map(|s| s.qos.min(publish.qos)).max() else {
-                continue;
-            };
-            let owed = match qos {
-                Qos::AtMostOnce => {
-                    self.calm && session.connections == 1 && publish.qos == Qos::AtMostOnce
-                }
-                _ => publish.accepted.is_some(),
-            };
-            if owed && !publish.will && !came.contains(&(number as u64)) {
-                return Err(format!(
-                    "message {number} is missing: {publish:?}, subscribed at {qos:?}"
-                ));
-            }
-        }
-        Ok(())
+    /// Whether what this connection said since is safe from the store's deaths so far.
+    pub fn is_after_store_death(&self, opened: u64) -> bool {
+        self.store_death.is_none_or(|death| opened > death)
+    }
+}
+
+impl Subscription {
+    pub fn matches(&self, topic: &str) -> bool {
+        let filter = Filter::new(&self.filter).unwrap();
+        filter.matches(Topic::new(topic).unwrap())
     }
 
-    fn check_wills(&self) -> Result<(), String> {
-        for (number, fate) in &self.wills {
-            let publish = &self.publishes[*number as usize];
-            for (at, session) in self
-                .sessions
-                .iter()
-                .enumerate()
-                .filter(|(_, s)| s.ended.is_none())
-            {
-                let observes = session.subscriptions.iter().any(|s| {
-                    s.filter == "will/#"
-                        && s.qos != Qos::AtMostOnce
-                        && s.until.is_none()
-                        && s.from <= publish.sent
-                });
-                let times = session
-                    .received
-                    .iter()
-                    .filter(|d| d.number == *number)
-                    .count();
-                if observes && (*fate == Fate::Must && times == 0) {
-                    return Err(format!(
-                        "session {at}: will {number} of client {} did not come",
-                        publish.publisher
-                    ));
-                }
-                if *fate == Fate::MustNot && times > 0 {
-                    return Err(format!(
-                        "session {at}: will {number} came, but its client said good-bye"
-                    ));
-                }
-            }
-        }
-        Ok(())
+    /// Whether this subscription, answered and not ended, stood all the while from the sending of a message until
+    /// `step`.
+    pub fn stood(&self, publish: &Publish, step: u64) -> bool {
+        self.from.is_some_and(|from| from <= publish.sent)
+            && self.until.is_none_or(|until| until > step)
+    }
+
+    /// Whether it may have stood at some time from the sending of a message until `step`.
+    pub fn may_have_stood(&self, publish: &Publish, step: u64) -> bool {
+        self.asked <= step && self.closed.is_none_or(|closed| closed >= publish.sent)
+    }
+
+    /// Whether it asks for what is retained; one that existed already may not.
+    pub fn wants_retained(&self) -> bool {
+        self.options.retain_handling != RetainHandling::DoNotSend
+    }
+
+    /// Whether it shows messages of this publisher to its own client.
+    pub fn takes(&self, client: usize, publish: &Publish) -> bool {
+        !(self.options.no_local && client == publish.publisher)
     }
 }

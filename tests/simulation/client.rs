@@ -1,34 +1,52 @@
 //! A client of the simulation: keeps its session as the standard says, and the book.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use mosquitto::base::clock::Instant;
 use mosquitto::mqtt::decode::decode;
 use mosquitto::mqtt::encode::encode;
 use mosquitto::mqtt::frame::frame;
 use mosquitto::mqtt::property::PropertyId;
 use mosquitto::mqtt::{
-    Ack, Connect, Disconnect, Filter, Packet, PacketId, Properties, PropertiesBuilder, Property,
-    Publish, Qos, Subscribe, SubscriptionOptions, Topic, Unsubscribe, Version, Will,
+    Ack, Connack, Connect, Disconnect, Filter, Packet, PacketId, Properties, PropertiesBuilder,
+    Property, Publish, Qos, Subscribe, SubscriptionOptions, Topic, Unsubscribe, Version, Will,
 };
 
-use crate::book::{self, Book, Delivery, Fate, Session, Subscription};
+use crate::book::{self, Book, Delivery, Fate, Moment, Subscription};
+use crate::trace::trace;
 
 pub struct Client {
     pub index: usize,
     pub id: String,
     pub version: Version,
     pub persistent: bool,
+    /// Seconds that a persistent session of 5.0 outlives its connection.
+    pub expiry: u32,
+    /// The Receive Maximum that it sends, and the messages of QoS 1 and 2 that it then may be sent unacknowledged.
+    pub takes: u16,
+    pub takes_at_most: usize,
     pub link: Link,
+    /// When this connection was opened, and the last one lost.
+    pub opened: Moment,
+    lost: Moment,
+    /// Connections were lost since before they brought a CONNACK.
+    missed_connack: bool,
     /// Which of the book's sessions this is.
     pub session: Option<usize>,
     next_packet_id: u16,
     outgoing: Vec<Outgoing>,
     /// As the broker's CONNACK said.
     receive_maximum: usize,
+    /// Packet ids of QoS 2 messages that came and were not released.
     received: BTreeSet<u16>,
-    /// Unanswered SUBSCRIBEs, and whether they still stand: a later packet about the same filter ends them.
-    subscribing: BTreeMap<u16, (String, Qos, bool)>,
-    pub unsubscribing: BTreeSet<u16>,
+    /// Packet ids that this connection has brought and that are not answered to the end.
+    under_way: BTreeSet<u16>,
+    /// Acknowledgements that it has not sent yet, and the packet id that each one frees.
+    owed: VecDeque<(Vec<u8>, Option<u16>)>,
+    /// Unanswered SUBSCRIBEs, by their place in the book's session.
+    subscribing: BTreeMap<u16, usize>,
+    /// Unanswered UNSUBSCRIBEs, and how many SUBSCRIBEs were before them.
+    unsubscribing: BTreeMap<u16, (String, usize)>,
     /// The will of this connection, by its number in the book.
     will: Option<u64>,
     will_delay: u32,
@@ -59,6 +77,17 @@ struct Outgoing {
     released: bool,
 }
 
+/// What a client publishes.
+pub struct Say<'a> {
+    pub topic: &'a str,
+    pub qos: Qos,
+    pub retain: bool,
+    pub clears: bool,
+    pub expiry: Option<u32>,
+}
+
+pub const FOREVER: u32 = 1_000_000;
+
 impl Client {
     pub fn new(index: usize, version: Version, persistent: bool) -> Self {
         Self {
@@ -66,22 +95,31 @@ impl Client {
             id: format!("client{index}"),
             version,
             persistent,
+            expiry: FOREVER,
+            takes: u16::MAX,
+            takes_at_most: usize::MAX,
             link: Link::Down,
+            opened: Moment::default(),
+            lost: Moment::default(),
+            missed_connack: false,
             session: None,
             next_packet_id: 0,
             outgoing: Vec::new(),
             receive_maximum: 0,
             received: BTreeSet::new(),
+            under_way: BTreeSet::new(),
+            owed: VecDeque::new(),
             subscribing: BTreeMap::new(),
-            unsubscribing: BTreeSet::new(),
+            unsubscribing: BTreeMap::new(),
             will: None,
             will_delay: 0,
         }
     }
 
-    /// CONNECT with a will of this number, if any.
-    pub fn connect(&mut self, pipe: usize, will: Option<(u64, u32)>) -> Vec<u8> {
+    /// CONNECT with a will of this number and delay, if any.
+    pub fn connect(&mut self, pipe: usize, will: Option<(u64, u32)>, at: Moment) -> Vec<u8> {
         self.link = Link::Opening(pipe);
+        self.opened = at;
         self.will = will.map(|(number, _)| number);
         self.will_delay = will.map_or(0, |(_, delay)| delay);
         let payload = self.will.map(|n| n.to_string());
@@ -90,7 +128,10 @@ impl Client {
         let mut will_properties = PropertiesBuilder::default();
         if self.version == Version::V5 {
             if self.persistent {
-                properties.push(Property::SessionExpiryInterval(1_000_000));
+                properties.push(Property::SessionExpiryInterval(self.expiry));
+            }
+            if self.takes < u16::MAX {
+                properties.push(Property::ReceiveMaximum(self.takes));
             }
             if self.will_delay > 0 {
                 will_properties.push(Property::WillDelayInterval(self.will_delay));
@@ -128,7 +169,7 @@ impl Client {
             let id = self.next_packet_id;
             let used = self.outgoing.iter().any(|o| o.packet_id == id)
                 || self.subscribing.contains_key(&id)
-                || self.unsubscribing.contains(&id);
+                || self.unsubscribing.contains_key(&id);
             if !used {
                 return PacketId::new(id).unwrap();
             }
@@ -136,30 +177,48 @@ impl Client {
     }
 
     pub fn unacknowledged(&self) -> usize {
-        self.outgoing.len()
+        self.outgoing.len() + self.owed.len()
     }
 
     /// Whether one more QoS 1 or 2 message may be under way.
     pub fn has_room(&self) -> bool {
-        self.outgoing.len()
-            < if self.version == Version::V5 {
-                self.receive_maximum
-            } else {
-                15
-            }
+        let most = match self.version {
+            Version::V5 => self.receive_maximum,
+            _ => 15,
+        };
+        self.outgoing.len() < most
     }
 
-    pub fn publish(&mut self, number: u64, book: &Book) -> Vec<u8> {
-        let publish = &book.publishes[number as usize];
-        let packet_id = (publish.qos != Qos::AtMostOnce).then(|| self.packet_id());
+    pub fn publish(&mut self, say: Say<'_>, book: &mut Book, at: Moment) -> Vec<u8> {
+        let number = book.note(book::Publish {
+            publisher: self.index,
+            topic: say.topic.to_owned(),
+            qos: say.qos,
+            retain: say.retain,
+            clears: say.clears,
+            expiry: say.expiry.filter(|_| self.version == Version::V5),
+            sent: at.step,
+            accepted: None,
+            resent: false,
+            will: false,
+            pipe: self.link.pipe().unwrap_or_default(),
+            opened: self.opened.step,
+        });
+        let packet_id = (say.qos != Qos::AtMostOnce).then(|| self.packet_id());
         if let Some(id) = packet_id {
             self.outgoing.push(Outgoing {
                 packet_id: id.get(),
                 number,
-                qos: publish.qos,
+                qos: say.qos,
                 released: false,
             });
         }
+        trace!(
+            at.step,
+            "client {} publishes {number}: {:?}",
+            self.index,
+            book.publishes.last()
+        );
         self.publish_bytes(number, packet_id, false, book)
     }
 
@@ -171,39 +230,82 @@ impl Client {
         book: &Book,
     ) -> Vec<u8> {
         let publish = &book.publishes[number as usize];
-        let payload = number.to_string();
+        let mut payload = number.to_string();
+        if publish.clears {
+            payload.clear();
+        }
+        let mut properties = PropertiesBuilder::default();
+        if let Some(secs) = publish.expiry {
+            properties.push(Property::MessageExpiryInterval(secs));
+        }
         self.bytes(&Packet::Publish(Publish {
             dup,
             qos: publish.qos,
             retain: publish.retain,
             topic: Topic::new(&publish.topic),
             packet_id,
-            properties: Properties::NONE,
+            properties: properties.as_properties(),
             payload: payload.as_bytes(),
         }))
     }
 
-    pub fn subscribe(&mut self, filter: &str, qos: Qos, book: &mut Book, now: u64) -> Vec<u8> {
-        self.end_subscription(filter, book, now);
+    pub fn subscribe(
+        &mut self,
+        filter: &str,
+        options: SubscriptionOptions,
+        id: u32,
+        book: &mut Book,
+        at: Moment,
+    ) -> Vec<u8> {
+        self.end_subscription(filter, book, at);
         let packet_id = self.packet_id();
+        let mut properties = PropertiesBuilder::default();
+        let (mut kept, mut kept_id) = (options, 0);
+        if self.version == Version::V5 && id > 0 {
+            properties.push(Property::SubscriptionIdentifier(id));
+            kept_id = id;
+        } else if self.version != Version::V5 {
+            kept = SubscriptionOptions {
+                qos: options.qos,
+                ..Default::default()
+            };
+        }
+        let session = self.session.map(|s| &mut book.sessions[s].subscriptions);
+        let subscriptions = session.expect("subscribes only with a session");
         self.subscribing
-            .insert(packet_id.get(), (filter.to_owned(), qos, true));
-        let options = SubscriptionOptions {
-            qos,
-            ..Default::default()
-        };
-        let filters = vec![(Filter::new(filter).unwrap(), options)];
+            .insert(packet_id.get(), subscriptions.len());
+        subscriptions.push(Subscription {
+            filter: filter.to_owned(),
+            options: kept,
+            id: kept_id,
+            asked: at.step,
+            from: None,
+            until: None,
+            closed: None,
+        });
+        trace!(
+            at.step,
+            "client {} subscribes {:?}",
+            self.index,
+            subscriptions.last()
+        );
+        let filters = vec![(Filter::new(filter).unwrap(), kept)];
         self.bytes(&Packet::Subscribe(Subscribe {
             packet_id,
-            properties: Properties::NONE,
+            properties: properties.as_properties(),
             filters,
         }))
     }
 
-    pub fn unsubscribe(&mut self, filter: &str, book: &mut Book, now: u64) -> Vec<u8> {
-        self.end_subscription(filter, book, now);
+    pub fn unsubscribe(&mut self, filter: &str, book: &mut Book, at: Moment) -> Vec<u8> {
+        self.end_subscription(filter, book, at);
         let packet_id = self.packet_id();
-        self.unsubscribing.insert(packet_id.get());
+        let before = self
+            .session
+            .map_or(0, |s| book.sessions[s].subscriptions.len());
+        self.unsubscribing
+            .insert(packet_id.get(), (filter.to_owned(), before));
+        trace!(at.step, "client {} unsubscribes {filter}", self.index);
         let filters = vec![Filter::new(filter).unwrap()];
         self.bytes(&Packet::Unsubscribe(Unsubscribe {
             packet_id,
@@ -212,71 +314,119 @@ impl Client {
         }))
     }
 
-    fn end_subscription(&mut self, filter: &str, book: &mut Book, now: u64) {
-        for (_, _, stands) in self
-            .subscribing
-            .values_mut()
-            .filter(|(f, _, _)| f == filter)
-        {
-            *stands = false;
-        }
+    fn end_subscription(&mut self, filter: &str, book: &mut Book, at: Moment) {
         let Some(session) = self.session.and_then(|s| book.sessions.get_mut(s)) else {
             return;
         };
-        for subscription in session
-            .subscriptions
-            .iter_mut()
-            .filter(|s| s.filter == filter)
-        {
-            subscription.until.get_or_insert(now);
+        let subscriptions = session.subscriptions.iter_mut();
+        for subscription in subscriptions.filter(|s| s.filter == filter) {
+            subscription.until.get_or_insert(at.step);
         }
     }
 
-    /// DISCONNECT. Whether the will comes is open until the broker has read it.
-    pub fn disconnect(&mut self, book: &mut Book) -> Vec<u8> {
-        if let Some(number) = self.will {
+    /// The broker has answered what ended the first `before` subscriptions to a filter.
+    fn subscriptions_ended(&self, filter: &str, before: usize, book: &mut Book, at: Moment) {
+        let Some(session) = self.session.and_then(|s| book.sessions.get_mut(s)) else {
+            return;
+        };
+        let subscriptions = session.subscriptions.iter_mut().take(before);
+        for subscription in subscriptions.filter(|s| s.filter == filter) {
+            subscription.closed.get_or_insert(at.step);
+        }
+    }
+
+    /// DISCONNECT, and the will that it removes, if any. Whether that will comes is open until the broker has read it.
+    pub fn disconnect(
+        &mut self,
+        with_will: bool,
+        book: &mut Book,
+        at: Moment,
+    ) -> (Vec<u8>, Option<u64>) {
+        let with_will = with_will && self.version == Version::V5;
+        let mut removed = None;
+        if with_will {
+            self.cut(book, at);
+        } else if let Some(number) = self.will.filter(|_| matches!(self.link, Link::Up(_))) {
             book.wills.insert(number, Fate::May);
+            removed = Some(number);
         }
-        self.bytes(&Packet::Disconnect(Disconnect {
-            code: 0,
+        let packet = Packet::Disconnect(Disconnect {
+            code: if with_will { 4 } else { 0 },
             properties: Properties::NONE,
-        }))
+        });
+        (self.bytes(&packet), removed)
     }
 
-    /// The connection is gone, for whatever reason.
-    pub fn lost(&mut self, book: &mut Book, now: u64) {
-        if std::env::var_os("TRACE").is_some() {
-            println!("{now}: client {} lost {:?}", self.index, self.link);
+    /// The connection ends without a good-bye: its will must come. It may have ended at `at.now` already.
+    pub fn cut(&mut self, book: &mut Book, at: Moment) {
+        let (Link::Up(_), Some(number)) = (self.link, self.will) else {
+            return;
+        };
+        if book.wills.get(&number) != Some(&Fate::May) {
+            return;
+        }
+        let lives = if self.persistent { self.expiry } else { 0 };
+        let fate = match self.will_delay.min(lives) {
+            0 => Fate::Must,
+            delay => Fate::Delayed(at.now.after_secs(u64::from(delay))),
+        };
+        book.wills.insert(number, fate);
+    }
+
+    /// The connection is gone, for whatever reason; it may be so since `at.now`.
+    pub fn lost(&mut self, book: &mut Book, at: Moment) {
+        trace!(at.step, "client {} lost {:?}", self.index, self.link);
+        match self.link {
+            Link::Up(_) => self.lost = at,
+            // Whether its session went on for a while, it cannot know.
+            _ => {
+                self.missed_connack = true;
+                self.doubt_wills(book);
+            }
         }
         self.link = Link::Down;
         self.subscribing.clear();
         self.unsubscribing.clear();
+        self.under_way.clear();
+        self.owed.clear();
         self.will = None;
         if !self.persistent {
-            self.forget(book, now);
+            self.forget(book, at);
         }
     }
 
-    fn forget(&mut self, book: &mut Book, now: u64) {
+    fn forget(&mut self, book: &mut Book, at: Moment) {
         self.outgoing.clear();
         self.received.clear();
         if let Some(session) = self.session.take().and_then(|s| book.sessions.get_mut(s)) {
-            session.ended.get_or_insert(now);
+            session.ended.get_or_insert(at.step);
         }
     }
 
-    /// Reads what came; returns how many bytes were packets, and what to answer.
+    /// Sends acknowledgements that it owes, in order.
+    pub fn acknowledge(&mut self, most: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..most.min(self.owed.len()) {
+            if let Some((ack, frees)) = self.owed.pop_front() {
+                bytes.extend(ack);
+                frees.map(|id| self.under_way.remove(&id));
+            }
+        }
+        bytes
+    }
+
+    /// Reads what came; returns how many bytes were packets, and what to answer at once.
     pub fn read(
         &mut self,
         bytes: &[u8],
         book: &mut Book,
-        now: u64,
+        at: Moment,
     ) -> Result<(usize, Vec<u8>), String> {
         let (mut used, mut answer) = (0, Vec::new());
         while let Some(found) = frame(&bytes[used..], usize::MAX).map_err(|e| e.to_string())? {
             used += found.len;
             let packet = decode(found, self.version).map_err(|e| e.to_string())?;
-            self.packet(packet, book, now, &mut answer)?;
+            self.packet(packet, book, at, &mut answer)?;
         }
         Ok((used, answer))
     }
@@ -285,66 +435,54 @@ impl Client {
         &mut self,
         packet: Packet<'_>,
         book: &mut Book,
-        now: u64,
+        at: Moment,
         answer: &mut Vec<u8>,
     ) -> Result<(), String> {
         if matches!(self.link, Link::Opening(_)) != matches!(packet, Packet::Connack(_)) {
             return Err(format!("{packet:?} while {:?}", self.link));
         }
-        if std::env::var_os("TRACE").is_some() {
-            println!("{now}: client {} got {packet:?}", self.index);
-        }
+        trace!(at.step, "client {} got {packet:?}", self.index);
         match packet {
-            Packet::Connack(connack) => {
-                if connack.code != 0 {
-                    return Err(format!("refused: {connack:?}"));
-                }
-                if let Some(Property::ReceiveMaximum(n)) =
-                    connack.properties.find(PropertyId::ReceiveMaximum)
-                {
-                    self.receive_maximum = usize::from(n);
-                }
-                answer.extend(self.connected(connack.session_present, book, now)?);
-            }
-            Packet::Publish(publish) => answer.extend(self.received(&publish, book, now)?),
-            Packet::Puback(ack) => self.finished(&ack, Qos::AtLeastOnce, book, now)?,
-            Packet::Pubcomp(ack) => self.finished(&ack, Qos::ExactlyOnce, book, now)?,
+            Packet::Connack(connack) => answer.extend(self.connected(&connack, book, at)?),
+            Packet::Publish(publish) => self.on_publish(&publish, book, at)?,
+            Packet::Puback(ack) => self.finished(&ack, Qos::AtLeastOnce, book, at)?,
+            Packet::Pubcomp(ack) => self.finished(&ack, Qos::ExactlyOnce, book, at)?,
             Packet::Pubrec(ack) => {
-                let known = self
-                    .outgoing
-                    .iter_mut()
-                    .find(|o| o.packet_id == ack.packet_id.get());
+                let mut outgoing = self.outgoing.iter_mut();
+                let known = outgoing.find(|o| o.packet_id == ack.packet_id.get());
                 let known = known.ok_or("PUBREC for nothing")?;
                 known.released = true;
-                book.publishes[known.number as usize]
-                    .accepted
-                    .get_or_insert(now);
+                let publish = &mut book.publishes[known.number as usize];
+                publish.accepted.get_or_insert(at);
                 answer.extend(self.ack(Packet::Pubrel, ack.packet_id));
             }
             Packet::Pubrel(ack) => {
-                self.received.remove(&ack.packet_id.get());
-                answer.extend(self.ack(Packet::Pubcomp, ack.packet_id));
+                let id = ack.packet_id.get();
+                self.received.remove(&id);
+                self.under_way.insert(id);
+                let bytes = self.ack(Packet::Pubcomp, ack.packet_id);
+                self.owed.push_back((bytes, Some(id)));
             }
             Packet::Suback(suback) => {
                 let asked = self.subscribing.remove(&suback.packet_id.get());
-                let (filter, qos, stands) = asked.ok_or("SUBACK for nothing")?;
-                if suback.codes != [qos as u8] {
+                let place = asked.ok_or("SUBACK for nothing")?;
+                let session = self.session.ok_or("no session")?;
+                let subscription = &mut book.sessions[session].subscriptions[place];
+                if suback.codes != [subscription.options.qos as u8] {
                     return Err(format!("SUBACK says {:?}", suback.codes));
                 }
-                let session = self.session.ok_or("no session")?;
-                let until = (!stands).then_some(now);
-                book.sessions[session].subscriptions.push(Subscription {
-                    filter,
-                    qos,
-                    from: now,
-                    until,
-                });
+                subscription.from = Some(at.step);
+                let filter = subscription.filter.clone();
+                self.subscriptions_ended(&filter, place, book, at);
             }
             Packet::Unsuback(unsuback) => {
-                self.unsubscribing.remove(&unsuback.packet_id.get());
+                let asked = self.unsubscribing.remove(&unsuback.packet_id.get());
+                let (filter, before) = asked.ok_or("UNSUBACK for nothing")?;
+                self.subscriptions_ended(&filter, before, book, at);
             }
-            Packet::Disconnect(_) => {}
-            other => return Err(format!("a server does not send {other:?}")),
+            // Nobody takes over but this client itself, and then it reads this connection no more.
+            Packet::Disconnect(_) if !book.calm => {}
+            other => return Err(format!("for no reason: {other:?}")),
         }
         Ok(())
     }
@@ -362,91 +500,160 @@ impl Client {
     }
 
     /// CONNACK: the session begins or goes on, and what was not acknowledged is sent again [MQTT-4.4.0-1].
-    fn connected(&mut self, present: bool, book: &mut Book, now: u64) -> Result<Vec<u8>, String> {
+    fn connected(
+        &mut self,
+        connack: &Connack<'_>,
+        book: &mut Book,
+        at: Moment,
+    ) -> Result<Vec<u8>, String> {
+        if connack.code != 0 {
+            return Err(format!("refused: {connack:?}"));
+        }
+        let maximum = connack.properties.find(PropertyId::ReceiveMaximum);
+        if let Some(Property::ReceiveMaximum(n)) = maximum {
+            self.receive_maximum = usize::from(n);
+        }
         let Link::Opening(pipe) = self.link else {
             return Err("CONNACK twice".into());
         };
         self.link = Link::Up(pipe);
         // 3.1 has no such flag: the client can only believe that its session is still there.
-        let known = self
-            .session
-            .is_some_and(|s| book.sessions[s].ended.is_none());
-        let present = present || (self.version == Version::V31 && self.persistent && known);
+        let session = self.session.map(|s| &book.sessions[s]);
+        let known = session.is_some_and(|s| s.ended.is_none());
+        let is_silent = self.version == Version::V31 && self.persistent;
+        let present = connack.session_present || (is_silent && known);
         if let Some(number) = self.will {
             book.wills.insert(number, Fate::May);
-            book.publishes[number as usize].sent = now;
         }
+        self.settle_wills(present, book, at);
         if !present {
-            if let Some(session) = self.session.map(|s| &book.sessions[s]) {
-                if self.persistent && session.ended.is_none() {
-                    return Err("a persistent session is not present any more".into());
-                }
+            self.missed_connack = false;
+            let is_owed = known && self.persistent && at.now < self.expires();
+            if is_owed && book.is_after_store_death(self.opened.step) {
+                return Err("a persistent session is not present any more".into());
             }
-            self.forget(book, now);
-            self.begin_session(book);
+            self.forget(book, at);
+            self.session = Some(book.begin_session(self.index, self.persistent, self.opened, at));
             return Ok(Vec::new());
         }
         if !self.persistent {
             return Err("a clean session is present".into());
         }
+        // It may have expired, and another one have begun, unless all was quick or no CONNACK was lost in between:
+        // then nothing that was subscribed to is owed any more, but all of it may come.
+        let may_be_new = std::mem::take(&mut self.missed_connack) && at.now >= self.expires();
+        if let Some(session) = self.session.filter(|_| may_be_new) {
+            for subscription in &mut book.sessions[session].subscriptions {
+                subscription.until.get_or_insert(at.step);
+            }
+        }
         match self.session {
             Some(session) => book.sessions[session].connections += 1,
             // Its first CONNACK was lost.
-            None => self.begin_session(book),
-        }
-        let mut again = Vec::new();
-        for outgoing in &self.outgoing {
-            let id = PacketId::new(outgoing.packet_id);
-            if outgoing.released {
-                again.extend(self.ack(Packet::Pubrel, id.unwrap()));
-            } else {
-                book.publishes[outgoing.number as usize].resent = true;
-                again.extend(self.publish_bytes(outgoing.number, id, true, book));
+            None => {
+                self.session =
+                    Some(book.begin_session(self.index, self.persistent, self.opened, at));
             }
         }
-        Ok(again)
+        Ok(self.resend(book))
     }
 
-    fn begin_session(&mut self, book: &mut Book) {
-        book.sessions.push(Session {
-            client: self.index,
-            subscriptions: Vec::new(),
-            received: Vec::new(),
-            ended: None,
-            connections: 1,
-        });
-        self.session = Some(book.sessions.len() - 1);
+    /// Wills of earlier connections: they come when the session ends, and do not when it goes on in time.
+    fn settle_wills(&self, present: bool, book: &mut Book, at: Moment) {
+        for (number, fate) in &mut book.wills {
+            let of = &book.publishes[*number as usize];
+            if let Fate::Delayed(due) = *fate
+                && of.publisher == self.index
+                && Some(*number) != self.will
+            {
+                *fate = match (present, at.now < due) {
+                    (true, true) => Fate::MustNot,
+                    (true, false) => Fate::May,
+                    (false, _) => Fate::Must,
+                };
+            }
+        }
     }
 
-    fn received(
+    /// When its session may have ended, if the broker knew of the end of the last connection at once.
+    fn expires(&self) -> Instant {
+        self.lost.now.after_secs(u64::from(self.expiry))
+    }
+
+    fn doubt_wills(&self, book: &mut Book) {
+        for (number, fate) in &mut book.wills {
+            let of = &book.publishes[*number as usize];
+            if matches!(fate, Fate::Delayed(_)) && of.publisher == self.index {
+                *fate = Fate::May;
+            }
+        }
+    }
+
+    fn resend(&mut self, book: &mut Book) -> Vec<u8> {
+        let mut again = Vec::new();
+        for outgoing in &self.outgoing {
+            let id = PacketId::new(outgoing.packet_id).unwrap();
+            if outgoing.released {
+                again.extend(self.ack(Packet::Pubrel, id));
+            } else {
+                let publish = &mut book.publishes[outgoing.number as usize];
+                publish.resent = true;
+                publish.opened = self.opened.step;
+                again.extend(self.publish_bytes(outgoing.number, Some(id), true, book));
+            }
+        }
+        again
+    }
+
+    fn on_publish(
         &mut self,
         publish: &Publish<'_>,
         book: &mut Book,
-        now: u64,
-    ) -> Result<Vec<u8>, String> {
-        let number = std::str::from_utf8(publish.payload)
-            .ok()
-            .and_then(|s| s.parse::<u64>().ok());
-        let number = number.ok_or("a payload that nobody sent")?;
-        let session = self.session.ok_or("no session")?;
-        let first = match (publish.qos, publish.packet_id) {
-            (Qos::ExactlyOnce, Some(id)) => self.received.insert(id.get()),
-            _ => true,
-        };
-        if first {
-            let (qos, dup, retain) = (publish.qos, publish.dup, publish.retain);
-            book.sessions[session].received.push(Delivery {
-                number,
-                qos,
-                dup,
-                retain,
-            });
+        at: Moment,
+    ) -> Result<(), String> {
+        let mut first = true;
+        if let Some(id) = publish.packet_id {
+            if !self.under_way.insert(id.get()) {
+                return Err(format!("packet id {id} is under way already"));
+            }
+            if self.under_way.len() > self.takes_at_most {
+                return Err(format!("more than {} under way", self.takes_at_most));
+            }
+            if publish.qos == Qos::ExactlyOnce {
+                first = self.received.insert(id.get());
+                self.owed.push_back((self.ack(Packet::Pubrec, id), None));
+            } else {
+                let ack = self.ack(Packet::Puback, id);
+                self.owed.push_back((ack, Some(id.get())));
+            }
         }
-        Ok(match (publish.qos, publish.packet_id) {
-            (Qos::AtLeastOnce, Some(id)) => self.ack(Packet::Puback, id),
-            (Qos::ExactlyOnce, Some(id)) => self.ack(Packet::Pubrec, id),
-            _ => Vec::new(),
-        })
+        let session = self.session.ok_or("no session")?;
+        // What clears a retained message has no payload, so nobody knows which one it is.
+        if !first || publish.payload.is_empty() {
+            return Ok(());
+        }
+        let number = std::str::from_utf8(publish.payload).ok();
+        let number = number.and_then(|s| s.parse::<u64>().ok());
+        let (mut ids, mut expiry) = (Vec::new(), None);
+        for property in publish.properties.iter() {
+            match property {
+                Property::SubscriptionIdentifier(id) => ids.push(id),
+                Property::MessageExpiryInterval(secs) => expiry = Some(secs),
+                _ => {}
+            }
+        }
+        book.sessions[session].received.push(Delivery {
+            number: number.ok_or("a payload that nobody sent")?,
+            topic: publish.topic.map_or("", Topic::as_str).to_owned(),
+            qos: publish.qos,
+            dup: publish.dup,
+            retain: publish.retain,
+            ids,
+            expiry,
+            step: at.step,
+            opened: self.opened,
+        });
+        Ok(())
     }
 
     fn finished(
@@ -454,53 +661,15 @@ impl Client {
         ack: &Ack<'_>,
         qos: Qos,
         book: &mut Book,
-        now: u64,
+        at: Moment,
     ) -> Result<(), String> {
-        let at = self
-            .outgoing
-            .iter()
-            .position(|o| o.packet_id == ack.packet_id.get() && o.qos == qos);
+        let is_it = |o: &Outgoing| o.packet_id == ack.packet_id.get() && o.qos == qos;
+        let place = self.outgoing.iter().position(is_it);
         let done = self
             .outgoing
-            .remove(at.ok_or(format!("{ack:?} for nothing"))?);
-        book.publishes[done.number as usize]
-            .accepted
-            .get_or_insert(now);
+            .remove(place.ok_or(format!("{ack:?} for nothing"))?);
+        let publish = &mut book.publishes[done.number as usize];
+        publish.accepted.get_or_insert(at);
         Ok(())
-    }
-
-    /// The connection is about to be cut: its will must come.
-    pub fn cut(&mut self, book: &mut Book) {
-        if let (Link::Up(_), Some(number)) = (self.link, self.will) {
-            let fate = if self.will_delay > 0 {
-                Fate::May
-            } else {
-                Fate::Must
-            };
-            book.wills.insert(number, fate);
-        }
-    }
-
-    /// A new message for the book.
-    pub fn note(
-        book: &mut Book,
-        publisher: usize,
-        topic: String,
-        qos: Qos,
-        retain: bool,
-        sent: u64,
-        will: bool,
-    ) -> u64 {
-        book.publishes.push(book::Publish {
-            publisher,
-            topic,
-            qos,
-            retain,
-            sent,
-            accepted: None,
-            resent: false,
-            will,
-        });
-        book.publishes.len() as u64 - 1
     }
 }

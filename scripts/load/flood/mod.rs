@@ -1,10 +1,11 @@
 //! Hostile load: random and mutated packets on many connections, while decent clients go on talking.
 //!
-//! Each connection sends a script that depends on the seed and its number alone: a CONNECT that is valid in half of
-//! the cases, then up to [`PACKETS_PER_CONNECTION`] packets that are valid, mutated or random, whole or in pieces,
-//! and an end of one kind or another. The broker may close a connection at any point of it. What it may not do is
-//! die, hang on one of them, or disturb the three pairs of decent clients (QoS 0, 1 and 2), whose messages are
-//! checked one by one; those connections are never closed by a broker that works.
+//! Each connection sends a script that depends on the seed and its number alone. Half of them begin with a valid
+//! CONNECT and valid packets; then, and in the other half at once, come packets that are mutated, random or not
+//! allowed, and an end of one kind or another; whole or in pieces, [`PACKETS_PER_CONNECTION`] packets at most. The
+//! broker may close a connection at any point of it. What it may not do is die, hang on one of them, or disturb the
+//! three pairs of decent clients (QoS 0, 1 and 2), whose messages are checked one by one; those connections are never
+//! closed by a broker that works.
 
 mod random;
 mod script;
@@ -29,8 +30,8 @@ use crate::wire::{Got, READ_BYTES, Wire, source_address};
 use random::Random;
 use script::{End, Script};
 
-/// Packets after the CONNECT at most.
-pub const PACKETS_PER_CONNECTION: u64 = 60;
+/// Packets of one connection at most.
+pub const PACKETS_PER_CONNECTION: usize = 60;
 /// Messages per second of each decent pair.
 const DECENT_RATE: f64 = 200.0;
 /// Longer than any run; it ends when the flood does.
@@ -48,7 +49,7 @@ pub fn main(args: &mut Args) -> Result<(), Failure> {
     raise_descriptor_limit(concurrency as u64 + 64)?;
 
     eprintln!("flood: {packets} packets to {target}, --seed {seed} --skip {skip}");
-    let pids = broker.map(Broker::pids);
+    let pids = broker.map(Broker::living);
     let decent = Decent::start(target, stall);
     let mut flood = Flood::new(target, seed, skip, packets, concurrency, stall)?;
     let began = Instant::now();
@@ -57,10 +58,17 @@ pub fn main(args: &mut Args) -> Result<(), Failure> {
     let reports = decent.finish();
     let dead = deaths(broker, pids);
     flood.print(took, &reports, &dead);
-    flooded?;
+    // Every one of them is told; the last becomes the outcome.
+    let mut outcome = flooded;
     for report in reports {
-        report?.verdict()?;
+        if let Err(worse) = report.and_then(|r| r.verdict()) {
+            if let Err(Failure::Broker(what)) = outcome {
+                eprintln!("flood: {what}");
+            }
+            outcome = Err(worse);
+        }
     }
+    outcome?;
     if !dead.is_empty() {
         return Err(Failure::Broker(format!(
             "processes of the broker died: {dead:?}"
@@ -71,7 +79,7 @@ pub fn main(args: &mut Args) -> Result<(), Failure> {
 
 /// Processes of the broker that lived before and do not now.
 fn deaths(broker: Option<Broker>, before: Option<Vec<u32>>) -> Vec<u32> {
-    let after = broker.map(Broker::pids).unwrap_or_default();
+    let after = broker.map(Broker::living).unwrap_or_default();
     before
         .unwrap_or_default()
         .into_iter()
@@ -101,6 +109,7 @@ impl Decent {
                 rate: DECENT_RATE,
                 warmup: Duration::ZERO,
                 measure: DECENT_TIME,
+                nap_max: Duration::ZERO,
                 stall,
                 broker: None,
                 nonce: nonce().wrapping_add(salt),
@@ -196,10 +205,13 @@ impl Flood {
             }
             self.poll.wait(1, &mut ready)?;
             for Ready {
-                token, readable, ..
+                token,
+                readable,
+                ended,
+                ..
             } in &ready
             {
-                self.read(*token, *readable);
+                self.read(*token, *readable, *ended);
             }
             for slot in 0..self.attackers.len() {
                 self.advance(slot)?;
@@ -233,7 +245,7 @@ impl Flood {
     }
 
     /// Takes what the broker says; its end is ours too.
-    fn read(&mut self, slot: usize, readable: bool) {
+    fn read(&mut self, slot: usize, readable: bool, ended: bool) {
         let Some(place) = self.attackers.get_mut(slot) else {
             return;
         };
@@ -241,7 +253,7 @@ impl Flood {
         if !readable || attacker.script.end == End::Deaf {
             return;
         }
-        while let got @ (Got::More | Got::End) = attacker.wire.discard(&mut self.buffer) {
+        while let got @ (Got::More | Got::End) = attacker.wire.discard(&mut self.buffer, ended) {
             if got == Got::End {
                 *place = None;
                 return;

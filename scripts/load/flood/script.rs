@@ -13,6 +13,9 @@ use mosquitto::mqtt::{
 use super::PACKETS_PER_CONNECTION;
 use super::random::Random;
 
+/// Packets after the first bad one at most; few, because a correct broker reads none of them.
+const BEHIND_BAD: usize = 3;
+
 /// How a connection ends when the broker has not ended it before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
@@ -34,30 +37,39 @@ pub struct Script {
 
 impl Script {
     pub fn new(random: &mut Random) -> Self {
-        let version = *random
-            .pick(&[
-                Version::V31,
-                Version::V311,
-                Version::V311,
-                Version::V5,
-                Version::V5,
-            ])
-            .unwrap_or(&Version::V311);
+        let versions = [
+            Version::V31,
+            Version::V311,
+            Version::V311,
+            Version::V5,
+            Version::V5,
+        ];
+        let version = random.pick(&versions).copied().unwrap_or(Version::V311);
         let mut bytes = Vec::new();
+        let mut packets = 1;
         if random.one_in(2) {
             connect(random, version, &mut bytes);
-        } else {
-            bad(random, version, &mut bytes);
-        }
-        let count = 1 + random.below(usize::try_from(PACKETS_PER_CONNECTION).unwrap_or(1));
-        // The broker reads nothing behind the first bad packet, so many connections have only few, or one at the end.
-        let bad_one_in = *random.pick(&[2, 10, usize::MAX]).unwrap_or(&2);
-        for at in 0..count {
-            if at + 1 == count || random.one_in(bad_one_in) {
-                bad(random, version, &mut bytes);
+            // A correct broker goes on through all of these; so they come first.
+            let most = if random.one_in(3) {
+                3
             } else {
+                PACKETS_PER_CONNECTION - 1 - BEHIND_BAD
+            };
+            for _ in 0..random.below(most + 1) {
                 good(random, version, &mut bytes);
+                packets += 1;
             }
+            packets += 1;
+        }
+        bad(random, version, &mut bytes);
+        // Some bad packets are harmless after all, or change where the next one begins.
+        for _ in 0..random.below(BEHIND_BAD + 1) {
+            if random.one_in(2) {
+                good(random, version, &mut bytes);
+            } else {
+                bad(random, version, &mut bytes);
+            }
+            packets += 1;
         }
         let end = match random.below(32) {
             0 => End::Deaf,
@@ -67,7 +79,7 @@ impl Script {
         };
         Self {
             pieces: cut(random, bytes),
-            packets: 1 + count as u64,
+            packets,
             end,
         }
     }
@@ -100,12 +112,13 @@ fn cut(random: &mut Random, mut bytes: Vec<u8>) -> VecDeque<Vec<u8>> {
     pieces
 }
 
-/// Few client ids, so that connections take over from each other and find sessions.
+/// One in four is one of few, so that connections take over from each other and find sessions.
 fn client_id(random: &mut Random) -> String {
-    match random.below(20) {
+    match random.below(40) {
         0 => String::new(),
         1 => "x".repeat(random.below(3000)),
-        n => format!("flood-{n}"),
+        n @ 2..12 => format!("flood-{n}"),
+        _ => format!("flood-{:016x}", random.next()),
     }
 }
 
@@ -123,10 +136,7 @@ fn levels(random: &mut Random, words: &[&str]) -> String {
 }
 
 fn topic(random: &mut Random) -> String {
-    levels(
-        random,
-        &["flood", "a", "b", "c", "", "$SYS", "\u{e9}\u{20ac}"],
-    )
+    levels(random, &["flood", "a", "b", "c", "", "\u{e9}\u{20ac}"])
 }
 
 fn filter(random: &mut Random) -> String {
@@ -144,11 +154,11 @@ fn payload(random: &mut Random) -> Vec<u8> {
         20..40 => 0,
         _ => random.below(100),
     };
-    vec![random.byte(); len]
+    vec![random.byte() & 0x7f; len]
 }
 
 fn packet_id(random: &mut Random) -> PacketId {
-    u16::try_from(1 + random.below(30))
+    u16::try_from(1 + random.below(15))
         .ok()
         .and_then(PacketId::new)
         .unwrap_or(PacketId::MIN)
@@ -171,34 +181,27 @@ fn number(random: &mut Random) -> u32 {
         .unwrap_or(0)
 }
 
-/// Random properties, mostly of those that the packet may have.
+/// Each of `allowed` once in four times, with a value that is valid.
 fn properties(random: &mut Random, allowed: &[Property<'static>]) -> PropertiesBuilder {
     let mut builder = PropertiesBuilder::default();
-    for _ in 0..random.below(4) {
+    for property in allowed {
+        if !random.one_in(4) {
+            continue;
+        }
         let (short, long) = (
-            u16::try_from(random.below(200)).unwrap_or(0),
+            u16::try_from(1 + random.below(200)).unwrap_or(1),
             number(random),
         );
-        let property = if random.one_in(10) {
-            *random
-                .pick(&ANY_PROPERTY)
-                .unwrap_or(&Property::TopicAlias(1))
-        } else {
-            match random.pick(allowed) {
-                Some(property) => *property,
-                None => break,
-            }
-        };
-        builder.push(match property {
-            Property::TopicAlias(_) => Property::TopicAlias(short % 13),
+        builder.push(match *property {
+            Property::TopicAlias(_) => Property::TopicAlias(1 + short % 10),
             Property::ReceiveMaximum(_) => Property::ReceiveMaximum(short),
             Property::MessageExpiryInterval(_) => Property::MessageExpiryInterval(long),
-            Property::SessionExpiryInterval(_) => Property::SessionExpiryInterval(long % 100),
+            Property::SessionExpiryInterval(_) => Property::SessionExpiryInterval(long % 3),
             Property::WillDelayInterval(_) => Property::WillDelayInterval(long % 5),
             Property::SubscriptionIdentifier(_) => {
-                Property::SubscriptionIdentifier(long % 268_435_455)
+                Property::SubscriptionIdentifier(1 + long % 268_435_455)
             }
-            Property::MaximumPacketSize(_) => Property::MaximumPacketSize(long),
+            Property::MaximumPacketSize(_) => Property::MaximumPacketSize(1000 + long % 1_000_000),
             other => other,
         });
     }
@@ -206,14 +209,13 @@ fn properties(random: &mut Random, allowed: &[Property<'static>]) -> PropertiesB
 }
 
 const USER: Property<'static> = Property::UserProperty("name", "value");
-const IN_PUBLISH: [Property<'static>; 8] = [
+const IN_PUBLISH: [Property<'static>; 7] = [
     USER,
     Property::PayloadFormatIndicator(1),
     Property::MessageExpiryInterval(0),
     Property::ContentType("text/plain"),
     Property::ResponseTopic("flood/answer"),
     Property::CorrelationData(b"0123456789"),
-    Property::TopicAlias(1),
     Property::TopicAlias(1),
 ];
 const IN_CONNECT: [Property<'static>; 7] = [
@@ -276,8 +278,9 @@ fn connect(random: &mut Random, version: Version, out: &mut Vec<u8>) {
     let packet = Connect {
         version,
         bridge: random.one_in(50) && version != Version::V5,
-        // 3.x refuses an empty client id of a session that is to stay.
-        clean_start: client_id.is_empty() || random.one_in(2),
+        // The sessions of the few may stay; those of the many would fill the broker. 3.x refuses an empty client id of
+        // a session that is to stay.
+        clean_start: client_id.is_empty() || client_id.len() > 16 || random.one_in(2),
         keep_alive: u16::try_from(random.below(100)).unwrap_or(0),
         properties: in_v5(&connect),
         client_id: &client_id,
@@ -288,49 +291,33 @@ fn connect(random: &mut Random, version: Version, out: &mut Vec<u8>) {
     encode(&Packet::Connect(packet), version, out);
 }
 
-/// Appends a packet that is well-formed; whether it is allowed now is another question.
+/// Appends a packet that a client may send at any time, and that no broker closes for.
 fn good(random: &mut Random, version: Version, out: &mut Vec<u8>) {
-    let v5 = version == Version::V5;
-    let some = |random: &mut Random, allowed: &[Property<'static>]| {
-        if v5 {
-            properties(random, allowed)
-        } else {
-            PropertiesBuilder::default()
-        }
-    };
+    let packet_id = packet_id(random);
     match random.below(100) {
-        0..50 => publish(random, version, out),
-        50..64 => {
-            let builder = some(random, &IN_SUBSCRIBE);
+        0..60 => publish(random, version, out),
+        60..66 => subscribe(random, version, out),
+        66..76 => {
+            let builder = properties_of(random, version, &[USER]);
             let names: Vec<String> = (0..=random.below(3)).map(|_| filter(random)).collect();
             let filters = names
                 .iter()
                 .filter_map(|n| Filter::new(n))
-                .map(|f| (f, subscription_options(random, v5)));
-            let filters = filters.collect();
-            let packet = Subscribe {
-                packet_id: packet_id(random),
-                properties: builder.as_properties(),
-                filters,
-            };
-            encode(&Packet::Subscribe(packet), version, out);
+                .collect::<Vec<_>>();
+            if !filters.is_empty() {
+                let packet = Unsubscribe {
+                    packet_id,
+                    properties: builder.as_properties(),
+                    filters,
+                };
+                encode(&Packet::Unsubscribe(packet), version, out);
+            }
         }
-        64..70 => {
-            let builder = some(random, &[USER]);
-            let names: Vec<String> = (0..=random.below(3)).map(|_| filter(random)).collect();
-            let filters = names.iter().filter_map(|n| Filter::new(n)).collect();
-            let packet = Unsubscribe {
-                packet_id: packet_id(random),
-                properties: builder.as_properties(),
-                filters,
-            };
-            encode(&Packet::Unsubscribe(packet), version, out);
-        }
-        70..88 => {
-            let builder = some(random, &IN_ACK);
+        76..94 => {
+            let builder = properties_of(random, version, &IN_ACK);
             let ack = Ack {
-                packet_id: packet_id(random),
-                code: reason(random),
+                packet_id,
+                code: 0,
                 properties: builder.as_properties(),
             };
             let packet = match random.below(4) {
@@ -341,40 +328,118 @@ fn good(random: &mut Random, version: Version, out: &mut Vec<u8>) {
             };
             encode(&packet, version, out);
         }
-        88..95 => encode(&Packet::Pingreq, version, out),
-        95 => connect(random, version, out),
-        96 => {
-            let builder = some(random, &IN_DISCONNECT);
+        _ => encode(&Packet::Pingreq, version, out),
+    }
+}
+
+/// Appends a packet that is well-formed and still not allowed, or ends the connection.
+fn odd(random: &mut Random, version: Version, out: &mut Vec<u8>) {
+    let packet_id = packet_id(random);
+    let builder = properties_of(random, version, &ANY_PROPERTY);
+    let properties = builder.as_properties();
+    match random.below(8) {
+        0 => connect(random, version, out),
+        1 => {
+            let builder = properties_of(random, version, &IN_DISCONNECT);
             let packet = Disconnect {
                 code: reason(random),
                 properties: builder.as_properties(),
             };
             encode(&Packet::Disconnect(packet), version, out);
         }
-        97 => {
-            let builder = some(random, &ANY_PROPERTY);
+        2 => {
             let packet = Auth {
                 code: 0x18 + random.byte() % 2,
-                properties: builder.as_properties(),
+                properties,
             };
             encode(&Packet::Auth(packet), Version::V5, out);
         }
+        3 => {
+            // Topics of the broker itself, and properties that belong elsewhere.
+            let name = format!("$SYS/{}", topic(random));
+            let packet = Publish {
+                dup: true,
+                qos: Qos::ExactlyOnce,
+                retain: true,
+                topic: Topic::new(&name).filter(|_| version != Version::V5),
+                packet_id: Some(packet_id),
+                properties,
+                payload: &[],
+            };
+            encode(&Packet::Publish(packet), version, out);
+        }
+        4 => encode(
+            &Packet::Pubrel(Ack {
+                packet_id,
+                code: random.byte(),
+                properties,
+            }),
+            version,
+            out,
+        ),
+        5 => encode(
+            &Packet::Subscribe(Subscribe {
+                packet_id,
+                properties,
+                filters: Vec::new(),
+            }),
+            version,
+            out,
+        ),
+        6 => encode(
+            &Packet::Unsubscribe(Unsubscribe {
+                packet_id,
+                properties,
+                filters: Vec::new(),
+            }),
+            version,
+            out,
+        ),
         _ => of_a_server(random, version, out),
     }
 }
 
-fn publish(random: &mut Random, version: Version, out: &mut Vec<u8>) {
-    let builder = if version == Version::V5 {
-        properties(random, &IN_PUBLISH)
+fn properties_of(
+    random: &mut Random,
+    version: Version,
+    allowed: &[Property<'static>],
+) -> PropertiesBuilder {
+    if version == Version::V5 {
+        properties(random, allowed)
     } else {
         PropertiesBuilder::default()
-    };
+    }
+}
+
+fn subscribe(random: &mut Random, version: Version, out: &mut Vec<u8>) {
+    let builder = properties_of(random, version, &IN_SUBSCRIBE);
+    let names: Vec<String> = (0..=random.below(3)).map(|_| filter(random)).collect();
+    let filters = names.iter().filter_map(|name| {
+        let filter = Filter::new(name)?;
+        let mut options = subscription_options(random, version == Version::V5);
+        // [MQTT5-3.8.3-4]
+        options.no_local &= filter.shared().is_none();
+        Some((filter, options))
+    });
+    let filters: Vec<_> = filters.collect();
+    if !filters.is_empty() {
+        let packet = Subscribe {
+            packet_id: packet_id(random),
+            properties: builder.as_properties(),
+            filters,
+        };
+        encode(&Packet::Subscribe(packet), version, out);
+    }
+}
+
+fn publish(random: &mut Random, version: Version, out: &mut Vec<u8>) {
+    let builder = properties_of(random, version, &IN_PUBLISH);
     let (name, payload, qos) = (topic(random), payload(random), qos(random));
     let packet = Publish {
         dup: qos != Qos::AtMostOnce && random.one_in(5),
         qos,
         retain: random.one_in(5),
-        topic: Topic::new(&name).filter(|_| version != Version::V5 || !random.one_in(5)),
+        topic: Topic::new(&name).or(Topic::new("flood")),
         packet_id: (qos != Qos::AtMostOnce).then(|| packet_id(random)),
         properties: builder.as_properties(),
         payload: &payload,
@@ -427,9 +492,10 @@ fn of_a_server(random: &mut Random, version: Version, out: &mut Vec<u8>) {
     encode(&packet, version, out);
 }
 
-/// Appends a packet that is most likely malformed.
+/// Appends a packet that most likely ends the connection.
 fn bad(random: &mut Random, version: Version, out: &mut Vec<u8>) {
-    match random.below(8) {
+    match random.below(12) {
+        11 => odd(random, version, out),
         0 => {
             let len = 1 + random.below(64);
             random.bytes(len, out);
@@ -442,10 +508,10 @@ fn bad(random: &mut Random, version: Version, out: &mut Vec<u8>) {
         }
         _ => {
             let mut packet = Vec::new();
-            if random.one_in(4) {
-                connect(random, version, &mut packet);
-            } else {
-                good(random, version, &mut packet);
+            match random.below(8) {
+                0 => connect(random, version, &mut packet),
+                1 => odd(random, version, &mut packet),
+                _ => good(random, version, &mut packet),
             }
             for _ in 0..=random.below(3) {
                 mutate(random, &mut packet);

@@ -19,7 +19,7 @@ use crate::base::ids::MemberId;
 use crate::base::limits::{CONTROL_MESSAGES_PER_TURN, SUPERVISOR_RETRY_MILLIS};
 use crate::base::log::{Log, LogType};
 use crate::config::{Config, stamp::Stamps};
-use crate::ipc::control::{ControlError, Role, ToChild, ToSupervisor};
+use crate::ipc::control::{ControlError, Role, ToChild};
 use crate::ring::Seal;
 use crate::sys::signals::Number;
 use crate::sys::{clock, memfd, process};
@@ -137,8 +137,6 @@ impl Supervisor {
             let who = child.who;
             match child.hear() {
                 Ok(None) => return,
-                // The machine has just stood still, and the accuser with it; if it is true it will be said again.
-                Ok(Some(ToSupervisor::Stuck { .. })) if self.parts.clock.overslept_lately() => {}
                 Ok(Some(said)) => self.events.push_back(Event::Said(who, said)),
                 Err(error) => {
                     child.stop_listening(&self.parts.poller);

@@ -460,7 +460,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
 
 #[test]
 fn whatever_dies_in_whatever_order_everybody_meets_everybody() {
-    for seed in seeds(400) {
+    for seed in seeds(250) {
         let mut simulation = Simulation::new(seed);
         let steps = simulation.below(3000);
         for _ in 0..steps {
@@ -472,7 +472,7 @@ fn whatever_dies_in_whatever_order_everybody_meets_everybody() {
 
 #[test]
 fn sigterm_at_any_moment_ends_everything_in_bounded_time_and_the_store_last() {
-    for seed in seeds(1500) {
+    for seed in seeds(1000) {
         let mut simulation = Simulation::new(seed);
         let steps = simulation.below(600);
         for _ in 0..steps {

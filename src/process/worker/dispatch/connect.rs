@@ -157,7 +157,7 @@ impl Worker {
             let at = cx
                 .now
                 .after_secs(keep_alive_grace_secs(conn.client.keep_alive));
-            self.timers.set(at, id);
+            self.set_timer(id, at);
         }
         self.log_connected(id, cx);
         self.send_connack(id, session_present, cx);

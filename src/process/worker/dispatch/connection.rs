@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use foldhash::fast::RandomState;
 use slotmap::{Key, KeyData};
 
+use super::timers::Second;
 use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::ipc::mesh::WillRecord;
@@ -73,10 +74,14 @@ pub struct Connection {
     pub dirty: bool,
     /// Packets for it that wait until a record is covered.
     pub held: u32,
+    /// Its CONNACK waits for nothing any more.
+    pub greeted: bool,
     /// The store wants it closed for this reason, once what it sent has been read; and how often it was looked at.
     pub evicting: Option<(u8, u16)>,
     /// When bytes last came.
     pub heard: Instant,
+    /// Its entry in the timers; others of it are stale.
+    pub timer: Second,
     /// The fan-out that reached it last, and its place among the targets.
     pub reached: (u64, usize),
     /// QoS 0 messages are being dropped, and the log said so.
@@ -112,6 +117,8 @@ pub struct Client {
     /// The client id was assigned by the broker, the keep-alive cut: CONNACK says so.
     pub tell_id: bool,
     pub tell_keep_alive: bool,
+    /// It acknowledged what was not sent, and the log said so.
+    pub warned: bool,
 }
 
 impl Client {
@@ -138,6 +145,7 @@ impl Client {
             behind_suback: Vec::new(),
             tell_id: false,
             tell_keep_alive: false,
+            warned: false,
         }
     }
 }
@@ -152,8 +160,10 @@ impl Connection {
             output: Output::default(),
             dirty: false,
             held: 0,
+            greeted: false,
             evicting: None,
             heard: now,
+            timer: Second::default(),
             reached: (0, 0),
             dropping: false,
         }

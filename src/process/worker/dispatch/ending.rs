@@ -264,20 +264,30 @@ impl Worker {
 
     /// Keep-alive timers: connections that may have been silent for too long come out of `pop_silent`.
     pub fn tick<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
-        while let Some(due) = self.timers.take_due(cx.now) {
+        while let Some((second, due)) = self.timers.take_due(cx.now) {
             for id in due {
-                let Some(conn) = self.conns.get(id) else {
+                let Some(conn) = self.conns.get(id).filter(|c| c.timer == second) else {
                     continue;
                 };
                 match silence_ends(conn) {
-                    // Granted meanwhile, with a timer of its own or none.
                     None => {}
-                    Some(at) if at > cx.now => self.timers.set(at, id),
+                    Some(at) if at > cx.now => self.set_timer(id, at),
                     // While nothing is read, silence says nothing about the client.
-                    Some(_) if !self.wants_input(id) => self.timers.set(cx.now.after_secs(1), id),
-                    Some(_) => self.silent.push_back(id),
+                    Some(_) if !self.wants_input(id) => self.set_timer(id, cx.now.after_secs(1)),
+                    Some(_) => {
+                        // If the socket has something after all, silence begins anew.
+                        self.set_timer(id, cx.now.after_secs(1));
+                        self.silent.push_back(id);
+                    }
                 }
             }
+        }
+    }
+
+    /// Looks at a connection again at `at`, and no more when it was to be looked at before.
+    pub(super) fn set_timer(&mut self, id: ConnId, at: Instant) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.timer = self.timers.set(at, id);
         }
     }
 
@@ -324,7 +334,7 @@ impl Worker {
         }
         match silence_ends(conn) {
             None => {}
-            Some(at) if at > cx.now => self.timers.set(at, id),
+            Some(at) if at > cx.now => self.set_timer(id, at),
             Some(_) if conn.stage == Stage::Connected => self.close(id, Ending::Silent, cx),
             Some(_) => self.close(id, Ending::NoConnect, cx),
         }
@@ -405,6 +415,10 @@ fn silence_ends(conn: &Connection) -> Option<Instant> {
 /// The last packet to a client, where its protocol has one for this.
 fn say_good_bye(conn: &mut Connection, ending: Ending) {
     let Some(code) = ending.reason() else { return };
+    // What is held may be its CONNACK: nothing goes before that [MQTT-3.2.0-1].
+    if conn.held > 0 {
+        return;
+    }
     let version = conn.client.version;
     let properties = Properties::NONE;
     match (conn.stage, ending) {
@@ -424,7 +438,7 @@ fn say_good_bye(conn: &mut Connection, ending: Ending) {
                 .append(|out| encode::encode(&connack, version, out));
         }
         // A server that has not sent CONNACK says nothing else [MQTT-3.14.0-1].
-        (Stage::Connected, _) if version == Version::V5 => {
+        (Stage::Connected, _) if version == Version::V5 && conn.greeted => {
             let disconnect = Packet::Disconnect(Disconnect { code, properties });
             conn.output
                 .append(|out| encode::encode(&disconnect, version, out));

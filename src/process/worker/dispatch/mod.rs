@@ -150,7 +150,7 @@ impl Worker {
     /// Takes in a connection.
     pub fn accept<M: Mesh>(&mut self, from: AcceptedFrom, cx: &mut Cx<'_, M>) -> ConnId {
         let id = self.conns.insert(Connection::new(from, cx.now));
-        self.timers.set(cx.now.after_secs(CONNECT_WITHIN_SECS), id);
+        self.set_timer(id, cx.now.after_secs(CONNECT_WITHIN_SECS));
         id
     }
 
@@ -331,6 +331,7 @@ impl Worker {
         let version = conn.client.version;
         if conn.held == 0 && after <= cx.mesh.covered() {
             conn.output.append(|out| write(version, out));
+            conn.greeted = true;
             mark_dirty(&mut self.dirty, id, conn);
             return;
         }
@@ -356,6 +357,7 @@ impl Worker {
             if let Some(conn) = self.conns.get_mut(held.conn) {
                 conn.held -= 1;
                 conn.output.push(&held.bytes);
+                conn.greeted = true;
                 mark_dirty(&mut self.dirty, held.conn, conn);
             }
         }
