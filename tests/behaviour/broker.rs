@@ -39,7 +39,9 @@ impl Setup {
     fn lines(self) -> &'static str {
         match self {
             // What is dropped beyond a queue has tests of its own.
-            Self::Plain | Self::Alone => "allow_anonymous true\nmax_queued_messages 40000\n",
+            Self::Plain | Self::Alone => {
+                "allow_anonymous true\nmax_queued_messages 40000\nset_tcp_nodelay true\n"
+            }
             Self::Strict => {
                 "allow_anonymous true\nallow_zero_length_clientid false\nmax_keepalive 30\n\
                  max_packet_size 2000\nmax_inflight_messages 3\nmax_queued_messages 5\n\

@@ -26,6 +26,7 @@ mod retained;
 mod sessions;
 mod subscribe;
 mod wills;
+mod workers;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -96,6 +97,7 @@ const TABLES: &[&[Test]] = &[
     sessions::TESTS,
     subscribe::TESTS,
     wills::TESTS,
+    workers::TESTS,
 ];
 
 /// What one run of a test has: a broker, and names that no other test uses.
@@ -180,7 +182,7 @@ fn main() -> ExitCode {
     );
     let total = jobs.lock().unwrap().len();
     let brokers = Brokers::default();
-    let failures = Mutex::new(Vec::new());
+    let (failures, times) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let start = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -189,7 +191,13 @@ fn main() -> ExitCode {
                     let Some((target, test)) = jobs.lock().unwrap().pop_front() else {
                         return;
                     };
-                    if let Err(text) = try_one(target, test, &brokers) {
+                    let begin = Instant::now();
+                    let result = try_one(target, test, &brokers);
+                    times
+                        .lock()
+                        .unwrap()
+                        .push((begin.elapsed(), full_name(target, test)));
+                    if let Err(text) = result {
                         println!("FAILED {}: {text}", full_name(target, test));
                         failures.lock().unwrap().push(full_name(target, test));
                     }
@@ -200,6 +208,11 @@ fn main() -> ExitCode {
     drop(brokers);
     let mut failures = failures.into_inner().unwrap();
     failures.sort();
+    let mut times = times.into_inner().unwrap();
+    times.sort();
+    for (time, name) in times.iter().rev().take(5) {
+        println!("    {:.1} s {name}", time.as_secs_f32());
+    }
     let secs = start.elapsed().as_secs_f32();
     println!(
         "behaviour: {total} runs, {} failed, {secs:.1} s",
