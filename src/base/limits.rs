@@ -54,9 +54,17 @@ pub const TOPIC_ALIAS_MAX: u16 = 10;
 pub const RETAINED_SLICE_BYTES: usize = 64 * 1024;
 /// Filters in one slice of an index or of a session's subscriptions.
 pub const INDEX_SLICE_BYTES: usize = 16 * 1024;
-/// Claims, subscriptions and retained requests of one worker that the store has not answered yet; at the bound
-/// the worker stops reading from its clients.
+/// Filters whose SUBACK waits, and subscriptions and retained requests that the store has not answered yet, of one
+/// worker; at the bound it stops reading from its clients.
 pub const REQUESTS_WAITING_MAX: usize = 65_536;
+
+/// Retained requests of one connection that the store has not answered; further ones wait in the worker.
+pub const RETAINED_REQUESTS_MAX: usize = 16;
+/// Filters of one connection that wait to be asked for; at the bound it is not read until some were. What one
+/// SUBSCRIBE brings may stand above it.
+pub const RETAINED_WAITING_MAX: usize = 4096;
+/// Seconds between two looks at a connection's silence at most.
+pub const SILENCE_CHECK_SECS: u64 = 60;
 
 /// Publishes of QoS 1 and 2 that a client holds, in flight or waiting: what packet identifiers can name, less a few
 /// for subscriptions. At the bound `publish` refuses, and the caller reads no more input.
@@ -162,7 +170,8 @@ pub const COMMAND_LINE_PORTS_MAX: usize = 10;
 pub const AUTO_ID_PREFIX_BYTES_MAX: usize = 50;
 /// A configuration snapshot that a child reads. Larger ones end the child.
 pub const CONFIG_SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Topics that the store looks at for one filter in one turn; the rest waits for the next turn.
+/// Topics that the store looks at in one turn for transient sessions, and again for stored ones; the rest waits for
+/// the next turn.
 pub const RETAINED_STEPS_PER_TURN: usize = 10_000;
 /// Slices of retained messages that the store sends in one turn.
 pub const RETAINED_SLICES_PER_TURN: usize = 16;
