@@ -49,6 +49,7 @@ const ROOMS: &[Room] = &[
     pure("config", &["base"]),
     doing("config/load.rs", &["base"]),
     pure("ipc", &["base", "mqtt", "ring"]),
+    doing("ipc/channel.rs", &["base", "sys"]),
     doing("ipc/control.rs", &["base", "sys"]),
     doing("ring", &["base"]),
     pure("ring/record.rs", &["base"]),

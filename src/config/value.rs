@@ -15,6 +15,8 @@ pub enum Kind {
     Limit { max: i64 },
     /// The rest of the line; may be given once.
     Text { bytes_max: usize },
+    /// One host name or address; may be given once.
+    Host,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A number and a unit of time.
@@ -46,6 +48,13 @@ impl Kind {
         let empty = || Problem::Empty {
             option: name.to_owned(),
         };
+        if self == Self::Host {
+            let host = words.rest()?.ok_or_else(empty)?;
+            return match host.contains(char::is_whitespace) {
+                true => Err(invalid(host)),
+                false => Ok(Value::Text(host.to_owned())),
+            };
+        }
         if let Self::Text { bytes_max } = self {
             let text = words.rest()?.ok_or_else(empty)?;
             return match text.len() <= bytes_max {
@@ -64,7 +73,7 @@ impl Kind {
                 .map(|n| Value::Int(n.max(0))),
             Self::Choice(words) => words.contains(&word).then(|| Value::Text(word.to_owned())),
             Self::Span => span_of(word).map(Value::Seconds),
-            Self::Text { .. } | Self::Special(_) => Some(Value::Text(word.to_owned())),
+            Self::Text { .. } | Self::Host | Self::Special(_) => Some(Value::Text(word.to_owned())),
         }
         .ok_or_else(|| invalid(word))
     }
@@ -76,6 +85,7 @@ impl Kind {
             Self::Int { min, max } => format!("{min} to {max}"),
             Self::Limit { max } => format!("0 (no limit) to {max}"),
             Self::Text { bytes_max } => format!("a text of at most {bytes_max} bytes"),
+            Self::Host => "one host name or address".to_owned(),
             Self::Choice(words) => words.join(", "),
             Self::Span => "a number above 0 and one of s, h, d, w, m, y, such as 2w".to_owned(),
             Self::Special(syntax) => syntax.to_owned(),
@@ -88,6 +98,7 @@ impl Kind {
             Self::Bool => "true | false".to_owned(),
             Self::Int { .. } | Self::Limit { .. } => "NUMBER".to_owned(),
             Self::Text { .. } => "TEXT".to_owned(),
+            Self::Host => "HOST".to_owned(),
             Self::Choice(words) => words.join(" | "),
             Self::Span => "NUMBER s | h | d | w | m | y".to_owned(),
             Self::Special(syntax) => syntax.to_owned(),

@@ -28,6 +28,16 @@ pub struct Mark {
     pub position: Position,
 }
 
+impl From<(MemberId, Incarnation, Position)> for Mark {
+    fn from((member, incarnation, position): (MemberId, Incarnation, Position)) -> Self {
+        Self {
+            member,
+            incarnation,
+            position,
+        }
+    }
+}
+
 /// Client ids, their numbers, and who holds them. `T` is kept per client, `C` is what a claim asks for.
 #[derive(Debug)]
 pub struct Directory<T, C> {
@@ -174,15 +184,19 @@ impl<T: Default, C> Directory<T, C> {
     }
 
     /// Grants the claim that waits for this client's id, if it is free and `passed` says of the last holder's mark
-    /// that it has been applied everywhere.
-    pub fn grant(&mut self, client: ClientNumber, passed: impl FnOnce(Mark) -> bool) -> Turn<C> {
+    /// (if it still counts) and of what is kept for the client that nothing more is to be waited for.
+    pub fn grant(
+        &mut self,
+        client: ClientNumber,
+        passed: impl FnOnce(Option<Mark>, &T) -> bool,
+    ) -> Turn<C> {
         let Some(entry) = self.clients.get_mut(&client) else {
             return Turn::Nobody;
         };
         if entry.holder.is_some() || entry.waiting.is_none() {
             return Turn::Nobody;
         }
-        if entry.mark.is_some_and(|mark| !passed(mark)) {
+        if !passed(entry.mark, &entry.data) {
             return Turn::NotYet;
         }
         entry.mark = None;
@@ -354,7 +368,7 @@ mod tests {
     }
 
     fn granted(ids: &mut Ids, client: ClientNumber) -> Option<ClaimKey> {
-        match ids.grant(client, |_| true) {
+        match ids.grant(client, |_, ()| true) {
             Turn::Granted(key, _) => Some(key),
             _ => None,
         }
@@ -394,9 +408,9 @@ mod tests {
         granted(&mut ids, client);
         ids.claim(b, "id", 7).unwrap();
         ids.release(a, mark(a));
-        assert_eq!(ids.grant(client, |_| false), Turn::NotYet);
+        assert_eq!(ids.grant(client, |_, ()| false), Turn::NotYet);
         assert_eq!(
-            ids.grant(client, |m| m.member == a.member),
+            ids.grant(client, |m, ()| m.unwrap().member == a.member),
             Turn::Granted(b, 7)
         );
     }
@@ -508,7 +522,7 @@ mod tests {
                 let Some(client) = ids.by_id.get(IDS[which]).copied() else {
                     return;
                 };
-                let turn = ids.grant(client, |_| passed);
+                let turn = ids.grant(client, |mark, ()| mark.is_none() || passed);
                 let free = one.holder.is_none() && one.waiting.is_some();
                 match turn {
                     Turn::Nobody => assert!(!free),

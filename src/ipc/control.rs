@@ -4,16 +4,15 @@
 //! not understand ends: the supervisor and its children are always the same binary. The supervisor that reads what
 //! it does not understand ends that child.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use super::wire::{Put as _, Reader, WireError};
 use crate::base::ids::{Incarnation, MemberId};
-use crate::base::limits::{CONTROL_MESSAGE_BYTES_MAX, CONTROL_QUEUE_MAX, WORKERS_MAX};
-use crate::sys::seqpacket;
+use crate::base::limits::WORKERS_MAX;
 use crate::sys::users::Identity;
+
+pub use super::channel::{Channel, ControlError, SharedDescriptor};
 
 /// What a child is started as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,8 +116,8 @@ pub enum ToSupervisor {
         member: MemberId,
         incarnation: Incarnation,
     },
-    /// `member` holds my full ring for too long, or its cursor is impossible. Said again while that lasts: right
-    /// after the whole machine has stood still, nobody is believed.
+    /// `member` holds my full ring for too long (times in which the whole machine stood still not counted), or its
+    /// cursor or outbox is impossible.
     Stuck {
         member: MemberId,
         incarnation: Incarnation,
@@ -275,20 +274,6 @@ impl<F> ToChild<F> {
                     doorbell: fd()?,
                 }
             }
-            tag::PEER_GONE => {
-                let (member, incarnation) = take_member(&mut reader)?;
-                Self::PeerGone {
-                    member,
-                    incarnation,
-                }
-            }
-            tag::PEER_REMOVED => {
-                let (member, incarnation) = take_member(&mut reader)?;
-                Self::PeerRemoved {
-                    member,
-                    incarnation,
-                }
-            }
             tag::LISTENER => {
                 let listener = reader.u16()?;
                 let lent_by = match reader.u8()? {
@@ -301,19 +286,40 @@ impl<F> ToChild<F> {
                     socket: fd()?,
                 }
             }
-            tag::TAKE_BACK => Self::TakeBack {
-                from: member_in(reader.u8()?)?,
-            },
             tag::CONFIG => Self::Config { config: fd()? },
-            tag::WELCOME => Self::Welcome,
-            tag::QUIESCE => Self::Quiesce,
-            tag::STOP => Self::Stop,
-            _ => return Err(UNKNOWN),
+            small => Self::decode_small(small, &mut reader)?,
         };
         if !reader.is_empty() || fds.next().is_some() {
             return Err(LEFT_OVER);
         }
         Ok(message)
+    }
+
+    /// The messages that have no descriptor beside them.
+    fn decode_small(tag: u8, reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(match tag {
+            tag::PEER_GONE => {
+                let (member, incarnation) = take_member(reader)?;
+                Self::PeerGone {
+                    member,
+                    incarnation,
+                }
+            }
+            tag::PEER_REMOVED => {
+                let (member, incarnation) = take_member(reader)?;
+                Self::PeerRemoved {
+                    member,
+                    incarnation,
+                }
+            }
+            tag::TAKE_BACK => Self::TakeBack {
+                from: member_in(reader.u8()?)?,
+            },
+            tag::WELCOME => Self::Welcome,
+            tag::QUIESCE => Self::Quiesce,
+            tag::STOP => Self::Stop,
+            _ => return Err(UNKNOWN),
+        })
     }
 }
 
@@ -370,7 +376,7 @@ impl ToSupervisor {
 const UNKNOWN: WireError = WireError {
     what: "unknown control message",
 };
-const LEFT_OVER: WireError = WireError {
+pub(super) const LEFT_OVER: WireError = WireError {
     what: "a control message is too long",
 };
 
@@ -419,154 +425,13 @@ fn take_flag(reader: &mut Reader<'_>) -> Result<bool, WireError> {
     }
 }
 
-/// Why a control channel is of no use any more.
-#[derive(Debug)]
-pub enum ControlError {
-    /// The other side has closed it, or is gone.
-    Closed,
-    /// The other side said what cannot be understood.
-    Wire(WireError),
-    /// The other side takes nothing, and what waits for it has reached its bound.
-    Full,
-    /// The machine refused.
-    Io(io::Error),
-}
-
-impl fmt::Display for ControlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed => f.write_str("the control channel is closed"),
-            Self::Wire(e) => write!(f, "the control channel cannot be understood: {}", e.what),
-            Self::Full => f.write_str("the control channel is full"),
-            Self::Io(e) => write!(f, "the control channel failed: {e}"),
-        }
-    }
-}
-
-impl std::error::Error for ControlError {}
-
-/// One end of the channel. Nothing here waits: what the other side does not take yet is queued, up to
-/// [`CONTROL_QUEUE_MAX`] messages.
-#[derive(Debug)]
-pub struct Channel<F = OwnedFd> {
-    socket: OwnedFd,
-    queue: VecDeque<(Vec<u8>, Vec<F>)>,
-}
-
-impl<F: AsFd> Channel<F> {
-    /// The end that `socket` is.
-    pub fn new(socket: OwnedFd) -> Self {
-        Self {
-            socket,
-            queue: VecDeque::new(),
-        }
-    }
-
-    /// Whether messages wait for the other side: call [`Channel::flush`] when it is writable, or now and then.
-    pub fn has_queued(&self) -> bool {
-        !self.queue.is_empty()
-    }
-
-    /// Sends what waits, as far as the other side takes it.
-    pub fn flush(&mut self) -> Result<(), ControlError> {
-        while let Some((bytes, fds)) = self.queue.front() {
-            let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-            match seqpacket::send(self.socket.as_fd(), bytes, &borrowed) {
-                Ok(()) => drop(self.queue.pop_front()),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(closed_or(e)),
-            }
-        }
-        Ok(())
-    }
-
-    fn queue(&mut self, bytes: Vec<u8>, fds: Vec<F>) -> Result<(), ControlError> {
-        if self.queue.len() >= CONTROL_QUEUE_MAX {
-            return Err(ControlError::Full);
-        }
-        self.queue.push_back((bytes, fds));
-        self.flush()
-    }
-
-    fn packet<T>(
-        &self,
-        descriptors_wanted: bool,
-        decode: impl FnOnce(&[u8], Vec<OwnedFd>) -> Result<T, WireError>,
-    ) -> Result<Option<T>, ControlError> {
-        let mut buffer = [0; CONTROL_MESSAGE_BYTES_MAX];
-        let packet = match seqpacket::receive(self.socket.as_fd(), &mut buffer, descriptors_wanted)
-        {
-            Ok(packet) => packet,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-                return Err(ControlError::Wire(LEFT_OVER));
-            }
-            Err(e) => return Err(closed_or(e)),
-        };
-        match buffer.get(..packet.len) {
-            None | Some([]) => Err(ControlError::Closed),
-            Some(bytes) => decode(bytes, packet.fds)
-                .map(Some)
-                .map_err(ControlError::Wire),
-        }
-    }
-}
-
-impl Channel<OwnedFd> {
-    /// A child's way to its supervisor.
-    pub fn send(&mut self, message: ToSupervisor) -> Result<(), ControlError> {
-        self.queue(message.encode(), Vec::new())
-    }
-
-    /// What the supervisor said next; `None` when it has said nothing more.
-    pub fn receive(&mut self) -> Result<Option<ToChild>, ControlError> {
-        self.packet(true, ToChild::decode)
-    }
-}
-
-impl<F: AsFd> Channel<F>
-where
-    F: SharedDescriptor,
-{
-    /// The supervisor's way to a child.
-    pub fn tell(&mut self, message: ToChild<F>) -> Result<(), ControlError> {
-        let (bytes, fds) = message.encode();
-        self.queue(bytes, fds)
-    }
-
-    /// What the child said next; `None` when it has said nothing more.
-    pub fn hear(&mut self) -> Result<Option<ToSupervisor>, ControlError> {
-        self.packet(false, |bytes, _| ToSupervisor::decode(bytes))
-    }
-}
-
-/// A descriptor that the supervisor keeps and hands to many.
-pub trait SharedDescriptor: AsFd {}
-
-impl SharedDescriptor for std::rc::Rc<OwnedFd> {}
-
-impl<F> AsFd for Channel<F> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-fn closed_or(error: io::Error) -> ControlError {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::NotConnected => ControlError::Closed,
-        _ => ControlError::Io(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
-
     use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
     use super::*;
+    use crate::base::limits::CONTROL_MESSAGE_BYTES_MAX;
+    use crate::sys::seqpacket;
 
     fn members() -> impl Strategy<Value = (MemberId, Incarnation)> {
         (0..=WORKERS_MAX, any::<u32>())
@@ -694,60 +559,5 @@ mod tests {
                 assert_eq!(ToChild::decode(&again, fds), Ok(message));
             }
         }
-    }
-
-    #[test]
-    fn messages_wait_for_a_slow_child_and_come_in_order() {
-        let (near, far) = seqpacket::pair().unwrap();
-        let mut supervisor: Channel<Rc<OwnedFd>> = Channel::new(near);
-        let mut child: Channel = Channel::new(far);
-        let shared = Rc::new(crate::sys::eventfd::create().unwrap());
-        let mut told = 0u16;
-        while !supervisor.has_queued() || told < 500 {
-            let socket = shared.clone();
-            let message = ToChild::Listener {
-                listener: told,
-                lent_by: None,
-                socket,
-            };
-            supervisor.tell(message).unwrap();
-            told += 1;
-        }
-        for expected in 0..told {
-            supervisor.flush().unwrap();
-            let got = child.receive().unwrap();
-            assert!(
-                matches!(got, Some(ToChild::Listener { listener, .. }) if listener == expected)
-            );
-        }
-        assert!(child.receive().unwrap().is_none());
-        child.send(ToSupervisor::Mapped).unwrap();
-        assert_eq!(supervisor.hear().unwrap(), Some(ToSupervisor::Mapped));
-        drop(child);
-        assert!(matches!(supervisor.hear(), Err(ControlError::Closed)));
-        let end = supervisor.tell(ToChild::Stop);
-        assert!(matches!(end, Err(ControlError::Closed)));
-    }
-
-    #[test]
-    fn a_child_that_sends_nonsense_or_descriptors_is_found_out() {
-        let (near, far) = seqpacket::pair().unwrap();
-        let mut supervisor: Channel<Rc<OwnedFd>> = Channel::new(near);
-        seqpacket::send(far.as_fd(), b"\xff", &[]).unwrap();
-        assert!(matches!(supervisor.hear(), Err(ControlError::Wire(_))));
-        seqpacket::send(far.as_fd(), &[tag::READY], &[far.as_fd()]).unwrap();
-        assert!(matches!(supervisor.hear(), Err(ControlError::Wire(_))));
-    }
-
-    #[test]
-    fn what_waits_is_bounded() {
-        let (near, _far) = seqpacket::pair().unwrap();
-        let mut child: Channel = Channel::new(near);
-        let error = loop {
-            if let Err(e) = child.send(ToSupervisor::Quiet) {
-                break e;
-            }
-        };
-        assert!(matches!(error, ControlError::Full));
     }
 }

@@ -491,7 +491,7 @@ mod tests {
     fn what_does_not_fit_is_written_after_the_edge() {
         let mut bench = Bench::new();
         let (key, client) = bench.connect();
-        let big: Vec<u8> = (0..20_000_000u32).map(|n| n as u8).collect();
+        let big: Vec<u8> = (0..=u8::MAX).cycle().take(20_000_000).collect();
         let mut output = Output::default();
         output.push(&big);
         while bench.connections.has_writable() || output.len() == big.len() {

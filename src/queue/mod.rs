@@ -4,6 +4,7 @@
 //! them. After a reconnection what was in flight is repeated, in order, before anything new. This room counts and
 //! orders; what a message is, and when retained messages are looked up for a [`Next::Gap`], is the caller's.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -68,7 +69,9 @@ pub enum Next<'a, M, G> {
 /// The messages of one session that its client has not acknowledged. `G` stands for messages not looked up yet.
 #[derive(Debug)]
 pub struct Queue<M, G> {
-    waiting: VecDeque<Item<M, G>>,
+    waiting: VecDeque<Item<M>>,
+    /// What stands in the gaps of `waiting`, in the same order.
+    gaps: VecDeque<G>,
     /// Sent at least once, in the order of the first time, and not answered by PUBACK or PUBREC.
     inflight: VecDeque<InFlight<M>>,
     /// Answered by PUBREC and not by PUBCOMP, in the order of the PUBRECs [MQTT-4.6.0-4].
@@ -82,8 +85,6 @@ pub struct Queue<M, G> {
     /// Messages that may be unacknowledged on this connection; `None` while there is none.
     window: Option<usize>,
     messages_waiting: usize,
-    qos0_waiting: usize,
-    gaps: usize,
     bytes_waiting: u64,
     /// No message that waits expires before this.
     earliest_expiry: Option<Instant>,
@@ -91,9 +92,9 @@ pub struct Queue<M, G> {
 }
 
 #[derive(Debug)]
-enum Item<M, G> {
+enum Item<M> {
     Message(Entry<M>),
-    Gap(G),
+    Gap,
 }
 
 #[derive(Debug)]
@@ -106,6 +107,7 @@ impl<M, G> Default for Queue<M, G> {
     fn default() -> Self {
         Self {
             waiting: VecDeque::new(),
+            gaps: VecDeque::new(),
             inflight: VecDeque::new(),
             released: VecDeque::new(),
             repeat: VecDeque::new(),
@@ -113,8 +115,6 @@ impl<M, G> Default for Queue<M, G> {
             next_sequence: 0,
             window: None,
             messages_waiting: 0,
-            qos0_waiting: 0,
-            gaps: 0,
             bytes_waiting: 0,
             earliest_expiry: None,
             is_dropping: false,
@@ -143,10 +143,10 @@ impl<M: Clone, G> Queue<M, G> {
         self.window.is_some()
     }
 
-    /// Whether a message of QoS 0 may be sent at once without overtaking one: order is owed per topic and QoS, so
-    /// messages of QoS 1 and 2 that wait for the window do not count.
+    /// Whether a message of QoS 0 may be sent at once without overtaking one that waits. (A client may have changed
+    /// its subscription from QoS 1 to QoS 0 since that one came.)
     pub fn is_clear_for_qos0(&self) -> bool {
-        self.is_attached() && self.qos0_waiting == 0 && self.gaps == 0
+        self.is_attached() && self.waiting.is_empty() && self.on_wire == self.inflight.len()
     }
 
     /// Messages that wait and are in flight.
@@ -156,7 +156,7 @@ impl<M: Clone, G> Queue<M, G> {
 
     /// Whether there is nothing to send and nothing to acknowledge.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && self.gaps == 0
+        self.len() == 0 && self.gaps.is_empty()
     }
 
     /// Puts a message at the end. A full queue drops the newest.
@@ -169,7 +169,6 @@ impl<M: Clone, G> Queue<M, G> {
             }
         }
         self.messages_waiting += 1;
-        self.qos0_waiting += usize::from(entry.qos == Qos::AtMostOnce);
         self.bytes_waiting += entry.bytes as u64;
         self.earliest_expiry = match (self.earliest_expiry, entry.expires_at) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -199,12 +198,7 @@ impl<M: Clone, G> Queue<M, G> {
         for item in waiting {
             if let Item::Message(entry) = &item {
                 if entry.expires_at.is_some_and(|at| at <= now) {
-                    Self::uncount(
-                        entry,
-                        &mut self.messages_waiting,
-                        &mut self.qos0_waiting,
-                        &mut self.bytes_waiting,
-                    );
+                    Self::uncount(entry, &mut self.messages_waiting, &mut self.bytes_waiting);
                     continue;
                 }
                 self.earliest_expiry = match (self.earliest_expiry, entry.expires_at) {
@@ -216,36 +210,38 @@ impl<M: Clone, G> Queue<M, G> {
         }
     }
 
-    fn uncount(entry: &Entry<M>, messages: &mut usize, qos0: &mut usize, bytes: &mut u64) {
+    fn uncount(entry: &Entry<M>, messages: &mut usize, bytes: &mut u64) {
         *messages -= 1;
-        *qos0 -= usize::from(entry.qos == Qos::AtMostOnce);
         *bytes -= entry.bytes as u64;
     }
 
     /// Marks the place of messages that are looked up when it is their turn.
     pub fn push_gap(&mut self, gap: G) {
-        self.gaps += 1;
-        self.waiting.push_back(Item::Gap(gap));
+        self.gaps.push_back(gap);
+        self.waiting.push_back(Item::Gap);
     }
 
-    /// The gaps, in order.
-    pub fn gaps_mut(&mut self) -> impl Iterator<Item = &mut G> {
-        let any = self.gaps > 0;
-        let items = self
-            .waiting
-            .iter_mut()
-            .take(if any { usize::MAX } else { 0 });
-        items.filter_map(|item| match item {
-            Item::Gap(gap) => Some(gap),
-            Item::Message(_) => None,
-        })
+    /// The gap that comes first.
+    pub fn oldest_gap(&mut self) -> Option<&mut G> {
+        self.gaps.front_mut()
+    }
+
+    /// The gaps, the last one first.
+    pub fn newest_gaps(&self) -> impl Iterator<Item = &G> {
+        self.gaps.iter().rev()
+    }
+
+    /// The gap for which `compare` says that it is the one; it says of others on which side of it they are.
+    pub fn find_gap(&mut self, compare: impl FnMut(&G) -> Ordering) -> Option<&mut G> {
+        let at = self.gaps.binary_search_by(compare).ok()?;
+        self.gaps.get_mut(at)
     }
 
     /// Everything of the gap that [`Queue::next`] shows has been sent.
     pub fn close_gap(&mut self) {
-        if matches!(self.waiting.front(), Some(Item::Gap(_))) {
+        if matches!(self.waiting.front(), Some(Item::Gap)) {
             self.waiting.pop_front();
-            self.gaps -= 1;
+            self.gaps.pop_front();
         }
     }
 
@@ -290,7 +286,7 @@ impl<M: Clone, G> Queue<M, G> {
     fn next_new(&mut self, now: Instant) -> Option<Next<'_, M, G>> {
         loop {
             match self.waiting.front()? {
-                Item::Gap(_) => break,
+                Item::Gap => break,
                 Item::Message(entry) => {
                     let expired = entry.expires_at.is_some_and(|at| at <= now);
                     if !expired && entry.qos != Qos::AtMostOnce && !self.has_window() {
@@ -303,22 +299,14 @@ impl<M: Clone, G> Queue<M, G> {
                 }
             }
         }
-        match self.waiting.front_mut() {
-            Some(Item::Gap(gap)) => Some(Next::Gap(gap)),
-            _ => None,
-        }
+        self.gaps.front_mut().map(Next::Gap)
     }
 
     fn pop_message(&mut self) -> Option<Entry<M>> {
         let Some(Item::Message(entry)) = self.waiting.pop_front() else {
             return None;
         };
-        Self::uncount(
-            &entry,
-            &mut self.messages_waiting,
-            &mut self.qos0_waiting,
-            &mut self.bytes_waiting,
-        );
+        Self::uncount(&entry, &mut self.messages_waiting, &mut self.bytes_waiting);
         if self.messages_waiting == 0 {
             self.is_dropping = false;
             self.earliest_expiry = None;
@@ -597,6 +585,8 @@ mod tests {
             [(0, false, 0), (1, false, 1), (0, false, 2)]
         );
         assert!(queue.is_clear_for_qos0());
+        queue.push(entry(3, Qos::AtLeastOnce), NONE, Instant(0));
+        assert!(!queue.is_clear_for_qos0(), "a message waits for the window");
     }
 
     #[test]

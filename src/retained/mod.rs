@@ -94,16 +94,18 @@ impl<V: Retainable> Retained<V> {
     }
 
     /// Shows every message that matches `filter`, in the order of topics, beginning after the topic `after`. Stops
-    /// after `steps` topics looked at, or when `found` has enough; `last` is then the topic to go on after.
+    /// when `steps` topics were looked at (they are counted down), or when `found` has enough; `last` is then the topic
+    /// to go on after.
     pub fn walk<'a>(
         &'a self,
         filter: &str,
         after: Option<&str>,
-        steps: usize,
+        steps: &mut usize,
         last: &mut Option<&'a str>,
         mut found: impl FnMut(&'a V) -> Want,
     ) -> Walk {
         if !filter.contains(['+', '#']) {
+            *steps = steps.saturating_sub(1);
             let one = self.get(filter).filter(|_| after.is_none());
             if let Some(message) = one {
                 *last = Some(message.topic());
@@ -115,17 +117,16 @@ impl<V: Retainable> Retained<V> {
             Some(topic) => Jump::After(topic.to_owned()),
             None => Jump::To(first_candidate(filter).to_owned()),
         };
-        let mut steps_left = steps;
         loop {
             let mut entries = self.by_topic.range::<dyn Key, _>(start.bounds());
             let jump = loop {
                 let Some(ByTopic(message)) = entries.next() else {
                     return Walk::Done;
                 };
-                if steps_left == 0 {
+                if *steps == 0 {
                     return Walk::Paused;
                 }
-                steps_left -= 1;
+                *steps -= 1;
                 *last = Some(message.topic());
                 match fit(filter, message.topic()) {
                     Fit::Match => {
@@ -361,7 +362,7 @@ mod tests {
 
     fn matching(retained: &Retained<Kept>, filter: &str) -> Vec<String> {
         let mut topics = Vec::new();
-        let walk = retained.walk(filter, None, usize::MAX, &mut None, |m| {
+        let walk = retained.walk(filter, None, &mut usize::MAX.clone(), &mut None, |m| {
             topics.push(m.0.clone());
             Want::More
         });
@@ -484,10 +485,16 @@ mod tests {
         let mut after: Option<String> = None;
         loop {
             let mut last = None;
-            let walk = retained.walk(filter, after.as_deref(), steps, &mut last, |m| {
-                topics.push(m.0.clone());
-                Want::Enough
-            });
+            let walk = retained.walk(
+                filter,
+                after.as_deref(),
+                &mut steps.clone(),
+                &mut last,
+                |m| {
+                    topics.push(m.0.clone());
+                    Want::Enough
+                },
+            );
             if walk == Walk::Done {
                 topics.sort();
                 return topics;

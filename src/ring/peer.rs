@@ -1,5 +1,7 @@
 //! Another member as this one sees it: a writer whose outbox is read, and a reader of this member's outbox.
 
+use std::time::Duration;
+
 use crate::base::ids::{Incarnation, MemberId};
 use crate::base::limits::{READER_STUCK_MILLIS, READER_STUCK_STEP_MILLIS};
 
@@ -26,7 +28,7 @@ pub struct Peer<V, B> {
     /// Its cursor went back or beyond the head.
     impossible: bool,
     /// Time for which it has held the full ring without moving its cursor from `held_at`, as counted here.
-    held_millis: u64,
+    held: Duration,
     held_at: u64,
     /// It was reported for good.
     reported: bool,
@@ -53,7 +55,7 @@ impl<V: View, B: Bell> Peer<V, B> {
             bell,
             rung: 0,
             impossible: false,
-            held_millis: 0,
+            held: Duration::ZERO,
             held_at: start,
             reported: false,
         }
@@ -124,19 +126,19 @@ impl<V: View, B: Bell> Peer<V, B> {
         Ok(Some(self.cursor + ahead))
     }
 
-    /// Counts the time for which it holds the full ring: `step_millis` since the last look, in which its cursor did
+    /// Counts the time for which it holds the full ring: `step` since the last look, in which its cursor did
     /// not move. True when it is to be reported.
-    pub fn is_stuck(&mut self, holds_full_ring: bool, step_millis: u64) -> bool {
+    pub fn is_stuck(&mut self, holds_full_ring: bool, step: Duration) -> bool {
         if !holds_full_ring || self.cursor != self.held_at {
             self.held_at = self.cursor;
-            self.held_millis = 0;
+            self.held = Duration::ZERO;
             return false;
         }
-        self.held_millis += step_millis.min(READER_STUCK_STEP_MILLIS);
-        if self.held_millis < READER_STUCK_MILLIS {
+        self.held += step.min(Duration::from_millis(READER_STUCK_STEP_MILLIS));
+        if self.held < Duration::from_millis(READER_STUCK_MILLIS) {
             return false;
         }
-        self.held_millis = 0;
+        self.held = Duration::ZERO;
         true
     }
 

@@ -366,11 +366,11 @@ impl<R: Region, V: View, B: Bell> RingMesh<R, V, B> {
     }
 
     /// A reader that is to be reported: its cursor is impossible, or it holds this member's full ring for too long
-    /// without any progress. Ask every few milliseconds while there is overflow; the time between two looks counts
+    /// without any progress. Ask in every turn, and every few milliseconds while there is overflow; the time between two looks counts
     /// for 50 ms at most, so that no pause of ours is held against others.
     pub fn stuck(&mut self, now: Instant) -> Option<(MemberId, Incarnation)> {
         let last = self.looked_for_stuck.replace(now).unwrap_or(now);
-        let step = u64::try_from(now.since(last).as_millis()).unwrap_or(u64::MAX);
+        let step = now.since(last);
         let full = !self.overflow.is_empty();
         if full {
             self.look_at_cursors();

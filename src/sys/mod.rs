@@ -5,7 +5,6 @@
 
 pub mod clock;
 pub mod daemon;
-pub mod eventfd;
 pub mod machine;
 pub mod memfd;
 pub mod poll;

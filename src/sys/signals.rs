@@ -41,7 +41,7 @@ impl Signals {
     }
 
     /// The next one that came. Several of one kind may have become one.
-    pub fn next(&mut self) -> io::Result<Option<Signal>> {
+    pub fn take_next(&mut self) -> io::Result<Option<Signal>> {
         let Some(info) = self.fd.read_signal()? else {
             return Ok(None);
         };

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use nix::unistd::{Gid, Uid, User};
+use nix::unistd::{Uid, User};
 
 /// Who a process runs as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,14 +22,6 @@ pub fn lookup(name: &str) -> io::Result<Option<Identity>> {
 /// Whether this process runs as root.
 pub fn am_root() -> bool {
     Uid::effective().is_root()
-}
-
-/// Who this process runs as.
-pub fn me() -> Identity {
-    Identity {
-        uid: Uid::effective().as_raw(),
-        gid: Gid::effective().as_raw(),
-    }
 }
 
 #[cfg(test)]

@@ -46,10 +46,18 @@ impl Drop for Directory {
     }
 }
 
-/// A port that nobody uses at the moment.
+/// A port that nobody uses. Below those that the kernel gives to clients: another test's client could get it before
+/// the broker does.
 pub fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let spread = std::process::id().wrapping_mul(7919).wrapping_add(n) % 20_000;
+        let port = u16::try_from(10_000 + spread).unwrap();
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A running broker. It is killed, with its children, when the test is over.

@@ -1,6 +1,10 @@
 //! The broker as processes: started from its binary, looked at from outside, killed.
 
+#[cfg(test)]
 mod client;
+#[cfg(test)]
 mod connections;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
 mod supervision;

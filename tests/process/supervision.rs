@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -184,17 +185,10 @@ fn help_and_version_are_printed() {
 
 #[test]
 fn a_child_cannot_be_started_by_hand() {
-    let by_hand = Command::new("sh")
-        .args(["-c", "exec -a 'mosquitto: worker 0' \"$0\" 3<&-", BINARY])
-        .output();
-    // Not every sh knows -a.
-    let by_hand = by_hand.ok().filter(|o| o.status.code() != Some(127));
-    let output = by_hand.unwrap_or_else(|| {
-        Command::new("bash")
-            .args(["-c", "exec -a 'mosquitto: worker 0' \"$0\" 3<&-", BINARY])
-            .output()
-            .unwrap()
-    });
+    let output = Command::new(BINARY)
+        .arg0("mosquitto: worker 0")
+        .output()
+        .unwrap();
     assert_eq!(status_of(output.status), Some(1));
     assert!(
         stderr(&output).contains("only a running broker can start it"),
@@ -412,12 +406,27 @@ fn a_daemon_s_starter_returns_when_the_ports_are_bound() {
     let pid = Pid::from_raw(fs::read_to_string(&pid_file).unwrap().parse().unwrap());
     let second = run(&["-d", "-c", config]);
     assert_eq!(status_of(second.status), Some(1));
+    assert!(
+        exists(&pid_file),
+        "the second one leaves the first one's file"
+    );
+    let wait = |what: &str, is_true: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !is_true() {
+            assert!(
+                start.elapsed() < super::harness::PATIENCE,
+                "waited for {what}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait("running", &|| {
+        fs::read_to_string(&log_file).unwrap().contains("running")
+    });
     kill(pid, Signal::SIGTERM).unwrap();
-    let start = Instant::now();
-    while stat(pid).is_some_and(|(state, _)| state != 'Z') {
-        assert!(start.elapsed() < super::harness::PATIENCE);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait("the end", &|| {
+        stat(pid).is_none_or(|(state, _)| state == 'Z')
+    });
     let log = fs::read_to_string(log_file).unwrap();
     assert!(
         log.contains("running") && log.ends_with("terminating\n"),
@@ -436,6 +445,13 @@ fn a_reload_is_all_or_nothing() {
     fs::write(broker.config_file(), format!("{good}bogus 1\n")).unwrap();
     kill(broker.supervisor, Signal::SIGHUP).unwrap();
     broker.wait_for_log("nothing has changed");
+    fs::write(
+        broker.config_file(),
+        format!("{good}listener {} 127.0.0.1\n", free_port()),
+    )
+    .unwrap();
+    kill(broker.supervisor, Signal::SIGHUP).unwrap();
+    broker.wait_for_log("not currently possible to add/remove listeners");
     // Rotated: the name is a new file after the signal.
     fs::rename(&log_file, directory.path.join("log.1")).unwrap();
     fs::write(
@@ -468,6 +484,61 @@ fn a_missing_user_is_fatal() {
     let expected =
         "Error: Unable to drop privileges to 'no-such-user-here' because this user does not exist.";
     assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+}
+
+#[test]
+fn without_the_default_user_children_run_as_nobody_with_a_warning() {
+    if !am_root() {
+        eprintln!("skipped: only root changes users");
+        return;
+    }
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let others = passwd
+        .lines()
+        .filter(|line| !line.starts_with("mosquitto:"));
+    let others: String = others.map(|line| format!("{line}\n")).collect();
+    let directory = Directory::new();
+    let passwd = directory.file("passwd", &others);
+    let port = free_port();
+    let config = format!("listener {port} 127.0.0.1\nworkers 2\n");
+    let broker = Broker::start_with(port, &config, |binary| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c"])
+            .arg("mount --bind \"$0\" /etc/passwd && exec \"$@\"")
+            .arg(&passwd)
+            .arg(binary);
+        command
+    });
+    broker.wait_for_log("running");
+    let warning = "Warning: There is no user 'mosquitto', so 'nobody' is used instead.";
+    assert!(broker.log().contains(warning), "{}", broker.log());
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid;
+    for Process { pid, .. } in broker.members() {
+        let uids = status_field(pid, "Uid");
+        assert_eq!(
+            uids.split_whitespace().next(),
+            Some(nobody.to_string().as_str())
+        );
+    }
+}
+
+#[test]
+fn the_configured_user_is_used() {
+    if !am_root() {
+        eprintln!("skipped: only root changes users");
+        return;
+    }
+    let broker = Broker::start("user daemon");
+    let daemon = nix::unistd::User::from_name("daemon").unwrap().unwrap();
+    let expected = (daemon.uid.to_string(), daemon.gid.to_string());
+    for Process { pid, .. } in broker.members() {
+        let first = |field: &str| {
+            let ids = status_field(pid, field);
+            ids.split_whitespace().next().unwrap().to_owned()
+        };
+        assert_eq!((first("Uid"), first("Gid")), expected);
+    }
 }
 
 #[test]
@@ -509,4 +580,50 @@ fn as_process_1_it_reaps_orphans() {
     assert_eq!(children_of(init).len(), 2, "{}", broker.log());
     kill(init, Signal::SIGTERM).unwrap();
     assert_eq!(status_of(broker.wait_for_end()), Some(0));
+}
+
+#[test]
+fn sigterm_while_it_starts_ends_it_too() {
+    for millis in [0, 3, 10, 20, 40, 80] {
+        let port = free_port();
+        let config = format!("listener {port} 127.0.0.1\nworkers 3\n");
+        let mut broker = Broker::start_with(port, &config, |binary| Command::new(binary));
+        broker.wait_for_log("Opening ipv4");
+        std::thread::sleep(Duration::from_millis(millis));
+        let start = Instant::now();
+        kill(broker.supervisor, Signal::SIGTERM).unwrap();
+        assert_eq!(
+            status_of(broker.wait_for_end()),
+            Some(0),
+            "after {millis} ms"
+        );
+        assert!(start.elapsed() < Duration::from_secs(4), "{}", broker.log());
+        let log = broker.log();
+        assert!(
+            !log.contains("was ended by") && !log.contains("exited with"),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn a_storm_of_deaths_is_survived() {
+    let broker = Broker::start("");
+    let until = Instant::now() + Duration::from_millis(1500);
+    let mut round = 0;
+    while_connecting(&broker, || {
+        while Instant::now() < until {
+            let members = broker.members();
+            if let Some(victim) = members.get(round % members.len().max(1)) {
+                let _ = kill(victim.pid, Signal::SIGKILL);
+            }
+            round += 7;
+            std::thread::sleep(Duration::from_millis(15));
+        }
+        broker.wait("everybody", || titles(&broker.members()) == ALL);
+        broker.wait("CONNACK", || broker.connects());
+    });
+    for _ in 0..20 {
+        assert!(broker.connects(), "{}", broker.log());
+    }
 }

@@ -5,8 +5,9 @@
 //! `LOOM_MAX_PREEMPTIONS` raises the bound for a longer run.
 
 use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32 as PlainU32, Ordering};
-use std::sync::{Arc, Mutex};
 
 use loom::cell::UnsafeCell;
 use loom::sync::Notify;
@@ -23,6 +24,7 @@ use mosquitto::ring::{Mesh, RingMesh};
 const RING: u32 = 512;
 const A: usize = 0;
 const B: usize = 1;
+const C: usize = 2;
 
 /// What is planted, to see that it is found.
 #[derive(Clone, Copy, PartialEq)]
@@ -34,10 +36,13 @@ enum Planted {
     RelaxedHead,
     /// Cursors are released before reading below them need be done.
     RelaxedCursor,
+    /// A reader's start position is given before all of it need be visible.
+    RelaxedStart,
 }
 
+/// `Rc` will do: loom's threads take turns on one of ours.
 #[derive(Clone)]
-struct Memory(Arc<Shared>);
+struct Memory(Rc<Shared>);
 
 struct Shared {
     planted: Planted,
@@ -52,7 +57,7 @@ struct Shared {
 
 impl Memory {
     fn outbox(planted: Planted) -> Self {
-        let starts = [start_at(A), start_at(B)];
+        let starts = [start_at(A), start_at(B), start_at(C)];
         let words = starts.iter().flat_map(|at| [*at, at + 4, at + 8]);
         let words: Vec<_> = words.chain([HEAD_AT, RING_ME_AT]).collect();
         Self::new(planted, &words, outbox_bytes(RING), RING as usize / 16)
@@ -65,8 +70,12 @@ impl Memory {
         Self::new(planted, &words, 0, 0)
     }
 
+    #[expect(
+        clippy::arc_with_non_send_sync,
+        reason = "loom runs its threads one at a time"
+    )]
     fn new(planted: Planted, words: &[usize], bytes: usize, cells: usize) -> Self {
-        Self(Arc::new(Shared {
+        Self(Rc::new(Shared {
             planted,
             words: words.iter().map(|at| (*at, AtomicU32::new(0))).collect(),
             plain: (0..256).map(|_| PlainU32::new(0)).collect(),
@@ -108,6 +117,7 @@ impl Region for Memory {
         let planted = match at {
             HEAD_AT => Planted::RelaxedHead,
             _ if at == cell_at(A) + 4 => Planted::RelaxedCursor,
+            _ if at == start_at(B) => Planted::RelaxedStart,
             _ => Planted::Nothing,
         };
         let order = if planted != Planted::Nothing && planted == self.0.planted {
@@ -134,7 +144,7 @@ impl Region for Memory {
 }
 
 #[derive(Clone)]
-struct Chime(Arc<Notify>);
+struct Chime(Rc<Notify>);
 
 impl Bell for Chime {
     fn ring(&self) {
@@ -182,7 +192,7 @@ impl Member {
             incarnation: Incarnation(slot as u32 + 1),
             outbox: Memory::outbox(planted),
             cursors: Memory::cursors(planted),
-            chime: Chime(Arc::new(Notify::new())),
+            chime: Chime(Rc::new(Notify::new())),
         };
         let mesh = LoomMesh::over(
             ports.member,
@@ -279,17 +289,25 @@ fn wait_for_room(planted: Planted) {
     reader.join().unwrap();
 }
 
-/// A counts B while B already runs.
+/// A counts B while B already runs; a third member made A's head move before.
 fn join_a_running_member(planted: Planted) {
     let mut a = Member::new(A, planted);
     let mut b = Member::new(B, planted);
+    let c = Member::new(C, planted);
+    c.ports.introduce_to(&mut a.mesh);
+    a.mesh.append(MemberMask::ALL, 1, &[&[99; 16]]);
+    a.mesh.flush();
+    let start = a.mesh.head();
     let of_b = b.ports.clone();
     let of_a = a.ports.clone();
     let reader = thread::spawn(move || {
+        let member = of_a.member;
         of_a.introduce_to(&mut b.mesh);
         while !b.mesh.joined() {
             b.sleep();
         }
+        let joined_at = b.mesh.applied(member).map(|(_, position)| position);
+        assert_eq!(joined_at, Some(start), "another start");
         b.read(1);
     });
     of_b.introduce_to(&mut a.mesh);
@@ -346,4 +364,10 @@ fn a_planted_race_of_a_reader_is_found() {
 #[should_panic(expected = "Causality violation")]
 fn a_planted_race_of_the_writer_is_found() {
     check(Planted::RelaxedCursor, wait_for_room);
+}
+
+#[test]
+#[should_panic(expected = "another start")]
+fn a_planted_start_that_is_half_visible_is_found() {
+    check(Planted::RelaxedStart, join_a_running_member);
 }

@@ -251,7 +251,7 @@ pub static ROWS: &[Row] = &[
         "set_tcp_nodelay",
         Kind::Bool,
         "false",
-        "Whether Nagle's algorithm is off on connections to clients: less delay, more packets.",
+        "Accepted, and as if true: what is for a client is gathered and written at once, so there is nothing to wait for.",
     )
     .is(global!(set_tcp_nodelay)),
     Row::new(

@@ -36,7 +36,7 @@ pub static ROWS: &[Row] = &[
     })),
     Row::new(
         "bind_address",
-        Kind::TEXT,
+        Kind::Host,
         "every address",
         "The address of the default listener.",
     )
@@ -78,7 +78,7 @@ pub static ROWS: &[Row] = &[
             max: i32::MAX as i64,
         },
         "-1",
-        "Connections to this listener at most; 0 and less is no limit. Further ones are closed at once.",
+        "Connections to this listener at most, in each worker; 0 and less is no limit. Further ones are closed at once.",
     )
     .of(Scope::Listener, Reload::NewConnections)
     .is(of_listener!(max_connections)),

@@ -560,6 +560,12 @@ fn any_line() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+#[test]
+fn an_address_is_one_word() {
+    let errors = parse("bind_address ::1 ::2").config.unwrap_err();
+    assert!(errors[0].to_string().contains("one host name or address"));
+}
+
 proptest! {
     #[test]
     fn arbitrary_files_never_panic_and_every_fault_names_its_line(

@@ -218,3 +218,116 @@ impl AsFd for ChildLog {
         self.pipe.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Seek as _;
+
+    use super::*;
+
+    fn to_file() -> (Destinations, File) {
+        let memory = nix::sys::memfd::memfd_create("log", nix::sys::memfd::MFdFlags::empty());
+        let file = File::from(memory.unwrap());
+        let output = Output {
+            sink: Sink::File(file.try_clone().unwrap()),
+            waiting: Vec::new(),
+            dropped: 0,
+        };
+        (
+            Destinations {
+                outputs: vec![output],
+            },
+            file,
+        )
+    }
+
+    fn text(mut file: File) -> String {
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn pipe() -> (ChildLog, File) {
+        let flags = nix::fcntl::OFlag::O_NONBLOCK;
+        let (reader, writer) = nix::unistd::pipe2(flags).unwrap();
+        (ChildLog::new(reader.into()), writer.into())
+    }
+
+    #[test]
+    fn lines_of_two_children_are_never_mixed() {
+        let (mut destinations, file) = to_file();
+        let ((mut one, mut to_one), (mut two, mut to_two)) = (pipe(), pipe());
+        to_one.write_all(b"first half, ").unwrap();
+        assert!(one.read(&mut destinations));
+        to_two.write_all(b"whole\n").unwrap();
+        assert!(two.read(&mut destinations));
+        to_one.write_all(b"second half\nnext").unwrap();
+        assert!(one.read(&mut destinations));
+        destinations.write();
+        assert_eq!(text(file), "whole\nfirst half, second half\n");
+    }
+
+    #[test]
+    fn last_words_get_through_without_a_line_end() {
+        let (mut destinations, file) = to_file();
+        let (log, mut writer) = pipe();
+        writer
+            .write_all(b"panicked at x\nassertion failed")
+            .unwrap();
+        drop(writer);
+        log.finish(&mut destinations);
+        destinations.write();
+        assert_eq!(text(file), "panicked at x\nassertion failed\n");
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut_and_takes_no_more_memory() {
+        let (mut destinations, file) = to_file();
+        let (mut log, mut writer) = pipe();
+        for _ in 0..LOG_CHILD_LINE_BYTES_MAX / 512 + 1 {
+            writer.write_all(&[b'x'; 512]).unwrap();
+            log.read(&mut destinations);
+            assert!(log.partial.len() <= LOG_CHILD_LINE_BYTES_MAX);
+        }
+        destinations.write();
+        assert_eq!(text(file).len(), LOG_CHILD_LINE_BYTES_MAX + 1);
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_costs_lines_but_no_time_and_no_memory() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let output = Output {
+            sink: Sink::File(File::from(std::os::fd::OwnedFd::from(writer))),
+            waiting: Vec::new(),
+            dropped: 0,
+        };
+        let mut destinations = Destinations {
+            outputs: vec![output],
+        };
+        let line = [&[b'x'; 99][..], b"\n"].concat();
+        for _ in 0..10_000 {
+            destinations.append(&line);
+            destinations.write();
+        }
+        assert!(destinations.has_waiting());
+        assert!(destinations.outputs[0].waiting.len() <= LOG_BUFFER_BYTES_MAX);
+        let mut got = Vec::new();
+        let mut buffer = vec![0; 1 << 20];
+        while destinations.has_waiting() {
+            destinations.write();
+            let n = reader.read(&mut buffer).unwrap();
+            got.extend_from_slice(&buffer[..n]);
+        }
+        destinations.append(b"and on\n");
+        destinations.write();
+        drop(destinations);
+        reader.read_to_end(&mut got).unwrap();
+        let text = String::from_utf8(got).unwrap();
+        assert!(text.ends_with(" log lines were dropped.\nand on\n"));
+        assert!(
+            text.lines()
+                .all(|l| l.len() == 99 || l.contains("dropped") || l == "and on")
+        );
+    }
+}

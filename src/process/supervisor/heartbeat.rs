@@ -54,7 +54,6 @@ pub struct AttentiveClock {
     attentive: Instant,
     /// Overslept since the last look.
     late: bool,
-    late_at: Option<Instant>,
     next_look: Instant,
 }
 
@@ -65,7 +64,6 @@ impl AttentiveClock {
             real,
             attentive: real,
             late: false,
-            late_at: None,
             next_look: real.after_millis(HEARTBEAT_CHECK_MILLIS),
         }
     }
@@ -77,7 +75,6 @@ impl AttentiveClock {
         self.attentive = self.attentive + passed.min(STEP_MAX);
         if passed > STEP_MAX {
             self.late = true;
-            self.late_at = Some(self.attentive);
         }
         self.attentive
     }
@@ -98,13 +95,6 @@ impl AttentiveClock {
     /// When the next look is due, on this clock.
     pub fn next_look(&self) -> Instant {
         self.next_look
-    }
-
-    /// Whether the supervisor overslept less than a second ago, so that what others say about each other may be
-    /// about a time in which the whole machine stood still.
-    pub fn overslept_lately(&self) -> bool {
-        self.late_at
-            .is_some_and(|at| self.attentive - at < Duration::from_secs(1))
     }
 }
 
@@ -171,7 +161,6 @@ mod tests {
         // Woken by something else right after a pause, and on time for the look.
         clock.awake(start.after_millis(5250));
         assert_eq!(clock.look(), Some(Look::Late));
-        assert!(clock.overslept_lately());
         clock.awake(start.after_millis(5300));
         assert_eq!(clock.look(), None);
         clock.awake(start.after_millis(5550));

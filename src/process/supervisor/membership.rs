@@ -526,12 +526,11 @@ impl Membership {
             return;
         }
         let mut waiting = MemberMask::NONE;
+        // The store too: it publishes the wills that wait for their delay.
         for to in self.introduced() {
-            if to.member != MemberId::STORE {
-                waiting = waiting.with(to.member);
-                let word = Word::Quiesce;
-                out.push(Action::Tell { to, word });
-            }
+            waiting = waiting.with(to.member);
+            let word = Word::Quiesce;
+            out.push(Action::Tell { to, word });
         }
         for slot in &mut self.slots {
             slot.start_at = None;
@@ -555,7 +554,9 @@ impl Membership {
             }
             Phase::EndingWorkers { .. } if workers.is_empty() => {
                 self.phase = Phase::EndingStore { since: now };
-                store.iter().for_each(|who| self.tell_to_stop(*who, out));
+                if let Some(store) = store {
+                    self.tell_to_stop(store, out);
+                }
             }
             Phase::EndingStore { .. } if store.is_none() => {
                 self.phase = Phase::Finished;
@@ -571,7 +572,7 @@ impl Membership {
             }
             Phase::EndingStore { .. } if up => {
                 self.phase = Phase::EndingStore { since: now };
-                for who in store {
+                if let Some(who) = store {
                     self.kill(who, Why::Stopping, out);
                 }
                 return;

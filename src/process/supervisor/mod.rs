@@ -26,7 +26,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use crate::base::ids::MemberId;
 use crate::base::limits::SUPERVISOR_EVENTS_PER_TURN;
 use crate::base::log::{Log, LogMask, LogType};
 use crate::cli::broker::{self, Command, Options};
@@ -188,7 +187,6 @@ fn prepare(
     let signals = Signals::take().map_err(system("take signals"))?;
     let program = process::open_own_program().map_err(system("open its own program"))?;
     let become_user = startup::identity(&config, log)?;
-    let pid_file = PidFile::write(&config)?;
     // Not being allowed to is no reason not to start.
     let _ = privileges::raise_descriptor_limit();
 
@@ -209,6 +207,8 @@ fn prepare(
     }
     let workers = config.workers.count(machine::cores());
     let listeners = Listeners::bind(&config, workers, log)?;
+    // Only now: a second broker that fails on the port leaves the first one's file alone.
+    let pid_file = PidFile::write(&config)?;
 
     let poller = Poller::new(SUPERVISOR_EVENTS_PER_TURN).map_err(system("make an epoll"))?;
     poller
@@ -220,7 +220,7 @@ fn prepare(
         .map_err(system("wait for signals"))?;
     let snapshot = memfd::snapshot("mosquitto-config", config.to_snapshot().as_bytes())
         .map_err(system("make a configuration snapshot"))?;
-    let mut key = || random::u64().map_err(system("get random bytes"));
+    let key = || random::u64().map_err(system("get random bytes"));
     let common = Common {
         program,
         environment: startup::environment(),
@@ -261,6 +261,3 @@ fn stamp(log: &mut Log, stamps: &mut Stamps) {
     let seconds = i64::try_from(clock::wall().as_secs()).unwrap_or(i64::MAX);
     log.set_stamp(stamps.at(seconds, strftime::format_local));
 }
-
-/// The store first: the workers have nothing to say to each other without it.
-const _: () = assert!(MemberId::STORE.slot() == 0);

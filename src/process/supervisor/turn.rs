@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::base::ids::MemberId;
 use crate::base::limits::{CONTROL_MESSAGES_PER_TURN, SUPERVISOR_RETRY_MILLIS};
 use crate::base::log::{Log, LogType};
 use crate::config::{Config, stamp::Stamps};
-use crate::ipc::control::{ControlError, Role, ToChild, ToSupervisor};
+use crate::ipc::control::{ControlError, Role, ToChild};
 use crate::ring::Seal;
 use crate::sys::signals::Number;
 use crate::sys::{clock, memfd, process};
@@ -74,9 +75,12 @@ impl Supervisor {
                 return ExitCode::FAILURE;
             }
         }
+        drop(self.parts.pid_file.take());
         let version = env!("CARGO_PKG_VERSION");
-        let text = format_args!("mosquitto version {version} terminating");
-        self.log.line(LogType::Info, text);
+        self.log.line(
+            LogType::Info,
+            format_args!("mosquitto version {version} terminating"),
+        );
         self.write_log();
         ExitCode::SUCCESS
     }
@@ -133,8 +137,6 @@ impl Supervisor {
             let who = child.who;
             match child.hear() {
                 Ok(None) => return,
-                // The machine has just stood still, and the accuser with it; if it is true it will be said again.
-                Ok(Some(ToSupervisor::Stuck { .. })) if self.parts.clock.overslept_lately() => {}
                 Ok(Some(said)) => self.events.push_back(Event::Said(who, said)),
                 Err(error) => {
                     child.stop_listening(&self.parts.poller);
@@ -158,7 +160,7 @@ impl Supervisor {
 
     fn signals(&mut self) {
         let mut ended = false;
-        while let Ok(Some(signal)) = self.parts.signals.next() {
+        while let Ok(Some(signal)) = self.parts.signals.take_next() {
             match signal {
                 Number::SIGCHLD => ended = true,
                 Number::SIGTERM | Number::SIGINT => {
@@ -215,7 +217,7 @@ impl Supervisor {
         let mut actions = Vec::new();
         while let Some(event) = self.events.pop_front() {
             self.parts.membership.on(event, self.now, &mut actions);
-            for action in actions.drain(..).collect::<Vec<_>>() {
+            for action in std::mem::take(&mut actions) {
                 self.perform(action);
             }
         }
@@ -354,30 +356,16 @@ impl Supervisor {
 
     /// SIGHUP: everything or nothing. Log files are opened anew either way, for those who rotate them.
     fn reload(&mut self) {
-        let config = match &self.parts.config_file {
+        let reloaded = match self.parts.config_file.clone() {
             None => self.parts.config.clone(),
-            Some(file) => {
-                self.log
-                    .line(LogType::Info, format_args!("Reloading config."));
-                let parsed = read_config(Some(file), &self.parts.overrides);
-                for notice in parsed.notices {
-                    self.log.line(notice.kind, format_args!("{}", notice.text));
-                }
-                match parsed.config {
-                    Ok(config) => self.without_restart(config),
-                    Err(errors) => {
-                        for line in errors.iter().flat_map(|error| error.log_lines()) {
-                            self.error(format_args!("{line}"));
-                        }
-                        self.error(format_args!(
-                            "Error: The configuration was not reloaded; nothing has changed."
-                        ));
-                        self.parts.config.clone()
-                    }
-                }
-            }
+            Some(file) => self.reread(&file).unwrap_or_else(|| {
+                self.error(format_args!(
+                    "Error: The configuration was not reloaded; nothing has changed."
+                ));
+                self.parts.config.clone()
+            }),
         };
-        if let Err(e) = self.take_on(config) {
+        if let Err(e) = self.take_on(reloaded) {
             let text = words(&e);
             self.error(format_args!(
                 "Error: The configuration was not reloaded: {text}; nothing has changed."
@@ -385,8 +373,23 @@ impl Supervisor {
         }
     }
 
-    /// The new configuration, with the old one's values of what only a restart can change.
-    fn without_restart(&mut self, new: Config) -> Config {
+    /// What holds after a reload of this file, if it is without faults.
+    fn reread(&mut self, file: &Path) -> Option<Config> {
+        self.log
+            .line(LogType::Info, format_args!("Reloading config."));
+        let parsed = read_config(Some(file), &self.parts.overrides);
+        for notice in parsed.notices {
+            self.log.line(notice.kind, format_args!("{}", notice.text));
+        }
+        let new = match parsed.config {
+            Ok(config) => config,
+            Err(errors) => {
+                for line in errors.iter().flat_map(|error| error.log_lines()) {
+                    self.error(format_args!("{line}"));
+                }
+                return None;
+            }
+        };
         let old = &self.parts.config;
         for option in Config::reload_differences(old, &new) {
             self.log.line(
@@ -394,24 +397,12 @@ impl Supervisor {
                 format_args!("Warning: A change of '{option}' needs a restart of the broker."),
             );
         }
-        let places = |config: &Config| -> Vec<_> {
-            let place = |l: &crate::config::Listener| (l.port, l.address.clone(), l.socket_domain);
-            config.listeners.iter().map(place).collect()
-        };
-        let same_places = places(old) == places(&new);
-        Config {
-            // Children know listeners by number, so the list stays what the sockets were bound for.
-            listeners: if same_places {
-                new.listeners
-            } else {
-                old.listeners.clone()
-            },
-            local_only: old.local_only,
-            workers: old.workers,
-            ring_bytes: old.ring_bytes,
-            user: old.user.clone(),
-            pid_file: old.pid_file.clone(),
-            ..new
+        match Config::reload(old, &new) {
+            Ok(config) => Some(config),
+            Err(differ) => {
+                self.error(format_args!("Error: {differ}."));
+                None
+            }
         }
     }
 

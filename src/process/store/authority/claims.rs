@@ -10,7 +10,7 @@ use crate::ring::{Cx, Mesh};
 
 use super::message::Will;
 use super::sessions::Session;
-use super::{Store, published};
+use super::{Store, published, published_heads};
 
 /// What is kept for one client id.
 #[derive(Debug, Default)]
@@ -69,11 +69,14 @@ impl Store {
     }
 
     /// Grants the claim that waits for this client, unless somebody holds the id or the last holder's records have
-    /// not been applied everywhere: a client that reconnects elsewhere must not overtake itself.
+    /// not been applied everywhere: a client that reconnects elsewhere must not overtake itself. What its session
+    /// had been sent directly must have been read everywhere too, or its new worker would send it again.
     fn try_grant<M: Mesh>(&mut self, client: ClientNumber, cx: &mut Cx<'_, M>) {
-        let turn = self
-            .directory
-            .grant(client, |mark| is_applied(mark, cx.mesh));
+        let mesh = &mut *cx.mesh;
+        let turn = self.directory.grant(client, |mark, kept| {
+            let left_at = kept.session.iter().flat_map(|s| &s.left_at);
+            mark.iter().chain(left_at).all(|at| is_applied(*at, mesh))
+        });
         match turn {
             Turn::Nobody => {}
             Turn::NotYet => {
@@ -123,6 +126,7 @@ impl Store {
         if let Some(session) = &mut kept.session {
             session.expiry = asked.expiry;
             session.expires_at = None;
+            session.left_at.clear();
             session.queue.attach(window);
             received.extend(session.received.iter());
         }
@@ -220,6 +224,12 @@ impl Store {
                 session.expiry = expiry;
             }
             session.queue.detach();
+            // QoS 0 went to it from worker to worker, from records that are published by now.
+            session.left_at.clear();
+            if !session.subscriptions.is_empty() && !self.settings.queue_qos0_messages {
+                let heads = published_heads(cx.mesh).into_iter();
+                session.left_at.extend(heads.map(Mark::from));
+            }
             lives_secs = session.expiry.min(longest);
             session.expires_at = match lives_secs {
                 NEVER => None,

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber, Incarnation, MemberId, Position, Serial};
-use crate::base::limits::MEMBERS_MAX;
+use crate::base::limits::{MEMBERS_MAX, RETAINED_STEPS_PER_TURN};
 use crate::base::log::LogType;
 use crate::directory::{ClaimKey, Directory, Mark};
 use crate::ipc::mesh::{FilterHash, Heads, Message, ToStore, ToWorker, kind};
@@ -77,6 +77,8 @@ pub struct Store {
     requests_of: BTreeMap<MemberId, usize>,
     /// Sessions that have something to be fed when there is room again.
     stalled: Vec<ClientNumber>,
+    /// Retained topics that may still be looked at for sessions in this turn.
+    retained_steps: usize,
     sweep_at: Instant,
     /// There is something to do at once, in another turn.
     again: bool,
@@ -114,6 +116,7 @@ impl Store {
             requests: VecDeque::new(),
             requests_of: BTreeMap::new(),
             stalled: Vec::new(),
+            retained_steps: RETAINED_STEPS_PER_TURN,
             sweep_at: Instant::default(),
             again: false,
             soon: None,
@@ -238,6 +241,7 @@ impl Store {
     pub fn end_of_turn<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
         self.again = false;
         self.soon = None;
+        self.retained_steps = RETAINED_STEPS_PER_TURN;
         self.retry_grants(cx);
         self.answer_subscribes(cx);
         self.collect_retained(cx);

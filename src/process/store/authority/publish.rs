@@ -116,7 +116,11 @@ impl Store {
             return false;
         };
         let session = kept.session.as_mut();
-        session.is_some_and(|s| s.queue.gaps_mut().any(|gap| gap.is_late(topic, of, mesh)))
+        // They become ready in order.
+        session.is_some_and(|s| {
+            let mut unready = s.queue.newest_gaps().take_while(|gap| !gap.is_ready);
+            unready.any(|gap| gap.is_late(topic, of, mesh))
+        })
     }
 }
 

@@ -61,11 +61,12 @@ impl Store {
     /// A slice for each request in turn, as long as the outbox has room.
     pub(super) fn stream_retained<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
         let mut slices = 0;
+        let mut steps = RETAINED_STEPS_PER_TURN;
         for _ in 0..self.requests.len() {
             if cx.mesh.overflow_bytes() > 0 {
                 return self.look_again_soon(cx.now);
             }
-            if slices >= RETAINED_SLICES_PER_TURN {
+            if slices >= RETAINED_SLICES_PER_TURN || steps == 0 {
                 self.again = true;
                 return;
             }
@@ -82,7 +83,7 @@ impl Store {
                 self.look_again_soon(cx.now);
                 continue;
             }
-            match self.send_slice(&mut request, cx) {
+            match self.send_slice(&mut request, &mut steps, cx) {
                 Sent::Last { is_empty: true } => ended(&mut self.requests_of, &request),
                 Sent::Last { is_empty: false } => {
                     ended(&mut self.requests_of, &request);
@@ -97,11 +98,17 @@ impl Store {
         }
     }
 
-    fn send_slice<M: Mesh>(&mut self, request: &mut Request, cx: &mut Cx<'_, M>) -> Sent {
+    fn send_slice<M: Mesh>(
+        &mut self,
+        request: &mut Request,
+        steps: &mut usize,
+        cx: &mut Cx<'_, M>,
+    ) -> Sent {
         let mut messages: Vec<Message<'_>> = Vec::new();
         let (mut bytes, mut last) = (0, None);
         let after = request.after.as_deref();
-        let steps = RETAINED_STEPS_PER_TURN;
+        // Whatever it finds, a look costs something.
+        *steps = steps.saturating_sub(1);
         let walk = self
             .retained
             .walk(&request.filter, after, steps, &mut last, |kept| {
@@ -131,7 +138,10 @@ impl Store {
         if is_last {
             return Sent::Last { is_empty };
         }
-        request.after = last.map(Into::into);
+        // Without a step it has not moved.
+        if let Some(last) = last {
+            request.after = Some(last.into());
+        }
         Sent::Part
     }
 }

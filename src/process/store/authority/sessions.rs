@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use crate::base::clock::Instant;
 use crate::base::ids::ClientNumber;
-use crate::base::limits::{OVERFLOW_BYTES_PAUSE, RETAINED_STEPS_PER_TURN};
+use crate::base::limits::OVERFLOW_BYTES_PAUSE;
 use crate::base::log::LogType;
-use crate::directory::ClaimKey;
+use crate::directory::{ClaimKey, Mark};
 use crate::ipc::mesh::{AckKind, Deliver, ToWorker};
 use crate::mqtt::{PacketId, Qos};
 use crate::queue::{Entry, Limits, Next, Pushed, Queue, Sending};
@@ -25,8 +25,12 @@ pub(super) struct Session {
     pub expiry: u32,
     /// When it ends, while there is no connection.
     pub expires_at: Option<Instant>,
+    /// How far every outbox was when the last connection ended: what came from them directly may have been sent.
+    pub left_at: Vec<Mark>,
     pub subscriptions: BTreeMap<Box<str>, Subscription>,
     pub queue: Queue<Rc<StoredMessage>, Gap>,
+    /// Filters whose retained messages have their place in the queue and were not all sent.
+    pub scan_bytes: usize,
     /// Packet ids of QoS 2 messages that the client sent and has not released.
     pub received: BTreeSet<u16>,
     /// Stands in the store's list of sessions to feed when there is room.
@@ -82,12 +86,12 @@ impl Session {
         client: ClientNumber,
         holder: ClaimKey,
         kept: (&Retained<Kept>, bool),
+        steps: &mut usize,
         (cx, scratch): (&mut Cx<'_, M>, &mut Vec<u8>),
     ) -> Fed {
         let queue = &mut self.queue;
-        let mut steps = RETAINED_STEPS_PER_TURN;
         loop {
-            if cx.mesh.overflow_bytes() > OVERFLOW_BYTES_PAUSE || steps == 0 {
+            if cx.mesh.overflow_bytes() > OVERFLOW_BYTES_PAUSE {
                 return Fed::Stalled;
             }
             match queue.next(cx.now) {
@@ -99,9 +103,14 @@ impl Session {
                 }
                 Some(Next::Publish(sending)) => deliver(holder, &sending, cx.mesh, scratch),
                 Some(Next::Gap(gap)) if !gap.is_ready => return Fed::All,
+                Some(Next::Gap(_)) if *steps == 0 => return Fed::Stalled,
                 Some(Next::Gap(gap)) => {
-                    let Some((entry, topic)) = gap.look_up(client, kept, cx.now, &mut steps) else {
-                        if steps > 0 {
+                    let before = gap.bytes;
+                    let found = gap.look_up(client, kept, &self.subscriptions, cx.now, steps);
+                    self.scan_bytes -= before - gap.bytes;
+                    let is_over = gap.is_over();
+                    let Some((entry, topic)) = found else {
+                        if is_over {
                             queue.close_gap();
                         }
                         continue;
@@ -109,7 +118,7 @@ impl Session {
                     let Some(sending) = queue.send_now(entry) else {
                         return Fed::All;
                     };
-                    if let Some(gap) = queue.gaps_mut().next() {
+                    if let Some(gap) = queue.oldest_gap() {
                         gap.sent(topic);
                     }
                     deliver(holder, &sending, cx.mesh, scratch);
@@ -159,7 +168,8 @@ impl Store {
         }
         let retained = (&self.retained, self.settings.queue_qos0_messages);
         let out = (&mut *cx, &mut self.scratch);
-        if session.feed(client, holder, retained, out) == Fed::All {
+        let steps = &mut self.retained_steps;
+        if session.feed(client, holder, retained, steps, out) == Fed::All {
             return;
         }
         if !std::mem::replace(&mut session.is_stalled, true) {
@@ -182,6 +192,10 @@ impl Store {
                 session.is_stalled = false;
                 self.feed(client, cx);
             }
+        }
+        // The first may have used up what there was for this turn.
+        if !self.stalled.is_empty() {
+            self.stalled.rotate_left(1);
         }
     }
 

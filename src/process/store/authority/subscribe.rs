@@ -96,6 +96,8 @@ pub(super) struct Gap {
     /// What was published before the SUBSCRIBE and had not been applied when it came.
     late: Heads,
     scans: VecDeque<Scan>,
+    /// Of the scans' filters.
+    pub bytes: usize,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,12 @@ struct Scan {
     after: Option<Box<str>>,
 }
 
+impl Scan {
+    fn bytes(&self) -> usize {
+        self.filter.len() + 1
+    }
+}
+
 impl Gap {
     /// The next retained message and its topic; `None` when there is no more, or `steps` are used up. `everything`:
     /// messages of QoS 0 come through the store too.
@@ -113,47 +121,64 @@ impl Gap {
         &mut self,
         client: ClientNumber,
         (retained, everything): (&Retained<Kept>, bool),
+        subscriptions: &BTreeMap<Box<str>, Subscription>,
         now: Instant,
         steps: &mut usize,
     ) -> Option<(Entry<Rc<StoredMessage>>, Box<str>)> {
         let (until, until_direct) = (self.until_stamp, self.until_stamp_direct);
         while let Some(scan) = self.scans.front_mut() {
+            if *steps == 0 {
+                return None;
+            }
             let mut last = None;
-            let mut looked_at = 0;
+            // Whatever it finds, a look costs something.
+            *steps = steps.saturating_sub(1);
             let mut found = None;
             let subscription = scan.subscription;
-            let walk = retained.walk(
-                &scan.filter,
-                scan.after.as_deref(),
-                *steps,
-                &mut last,
-                |kept| {
-                    looked_at += 1;
-                    let message = &kept.message;
-                    let is_own = message.publisher == client && subscription.no_local();
-                    let is_old = message.expires_at.is_some_and(|at| at <= now);
-                    let is_direct = !everything && message.qos == Qos::AtMostOnce;
-                    let until = if is_direct { until_direct } else { until };
-                    if is_own || is_old || kept.stamp > until {
-                        return Want::More;
-                    }
-                    found = Some(Rc::clone(message));
-                    Want::Enough
-                },
-            );
-            *steps = steps.saturating_sub(looked_at + 1);
+            // What was unsubscribed meanwhile is not looked up. (To search for it at UNSUBSCRIBE would take too long.)
+            let walk = match subscriptions.contains_key(&scan.filter) {
+                false => Walk::Done,
+                true => retained.walk(
+                    &scan.filter,
+                    scan.after.as_deref(),
+                    steps,
+                    &mut last,
+                    |kept| {
+                        let message = &kept.message;
+                        let is_own = message.publisher == client && subscription.no_local();
+                        let is_old = message.expires_at.is_some_and(|at| at <= now);
+                        let is_direct = !everything && message.qos == Qos::AtMostOnce;
+                        let until = if is_direct { until_direct } else { until };
+                        if is_own || is_old || kept.stamp > until {
+                            return Want::More;
+                        }
+                        found = Some(Rc::clone(message));
+                        Want::Enough
+                    },
+                ),
+            };
             if let Some(message) = found {
                 let topic = message.topic().into();
                 return Some((retained_entry(message, subscription), topic));
             }
             if walk == Walk::Paused {
-                scan.after = last.map(Into::into);
+                // Without a step it has not moved.
+                if let Some(last) = last {
+                    scan.after = Some(last.into());
+                }
                 *steps = 0;
                 return None;
             }
-            self.scans.pop_front();
+            if let Some(scan) = self.scans.pop_front() {
+                self.bytes -= scan.bytes();
+            }
         }
         None
+    }
+
+    /// Everything was looked up.
+    pub fn is_over(&self) -> bool {
+        self.scans.is_empty()
     }
 
     /// The message that was looked up is on its way.
@@ -181,10 +206,6 @@ impl Gap {
         !self.is_ready
             && self.late.iter().find(is_of).is_some_and(is_before)
             && self.scans.iter().any(matches)
-    }
-
-    fn bytes(&self) -> usize {
-        self.scans.iter().map(|s| s.filter.len() + 1).sum()
     }
 }
 
@@ -299,13 +320,14 @@ impl Store {
             until_stamp: self.retained_stamp,
             until_stamp_direct: self.retained_stamp,
             late: heads.iter().filter(is_late).copied().collect(),
+            bytes: scans.iter().map(Scan::bytes).sum(),
             scans,
         };
-        let waiting: usize = session.queue.gaps_mut().map(|gap| gap.bytes()).sum();
         // A client that subscribes on and on without taking what it gets is not sent all of it.
-        if waiting + gap.bytes() > RETAINED_SCAN_BYTES_MAX {
+        if session.scan_bytes + gap.bytes > RETAINED_SCAN_BYTES_MAX {
             return None;
         }
+        session.scan_bytes += gap.bytes;
         session.queue.push_gap(gap);
         Some(self.next_gap)
     }
@@ -354,7 +376,7 @@ impl Store {
             self.collecting.pop_front();
             let kept = self.directory.get_mut(client);
             let session = kept.and_then(|c| c.session.as_mut());
-            let gap = session.and_then(|s| s.queue.gaps_mut().find(|gap| gap.id == id));
+            let gap = session.and_then(|s| s.queue.find_gap(|gap| gap.id.cmp(&id)));
             if let Some(gap) = gap {
                 gap.is_ready = true;
                 gap.until_stamp_direct = self.retained_stamp;
@@ -377,9 +399,6 @@ impl Store {
         let Some(session) = kept.and_then(|c| c.session.as_mut()) else {
             return self.warn(key.member, key.incarnation, "no such session", cx);
         };
-        for gap in session.queue.gaps_mut() {
-            gap.scans.retain(|scan| !filters.contains(&&*scan.filter));
-        }
         let mut existed = Vec::with_capacity(filters.len());
         let mut ended = Vec::new();
         for filter in filters {

@@ -4,7 +4,7 @@ use super::connection::{Connection, Stage, Will};
 use super::{ConnId, Worker};
 use crate::base::clock::Instant;
 use crate::base::ids::{ClientNumber, MemberId};
-use crate::base::limits::EVICTION_READS_MAX;
+use crate::base::limits::{EVICTION_READS_MAX, SILENCE_CHECK_SECS};
 use crate::base::log::LogType;
 use crate::ipc::mesh::{Class, Message, Release, ToStore, WillFate};
 use crate::mqtt::{
@@ -108,6 +108,7 @@ impl Worker {
         };
         self.log_ending(&conn, ending, cx);
         say_good_bye(&mut conn, ending);
+        self.forget_requests(id);
         match conn.stage {
             Stage::AwaitConnect => {}
             Stage::Claiming => self.release(id, WillFate::Done, None, cx),
@@ -266,18 +267,37 @@ impl Worker {
     pub fn tick<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
         while let Some(due) = self.timers.take_due(cx.now) {
             for id in due {
-                let Some(conn) = self.conns.get(id) else {
+                let Some(conn) = self.conns.get(id).filter(|c| c.look_at <= cx.now) else {
                     continue;
                 };
                 match silence_ends(conn) {
-                    // Granted meanwhile, with a timer of its own or none.
                     None => {}
-                    Some(at) if at > cx.now => self.timers.set(at, id),
+                    Some(at) if at > cx.now => self.look_at(id, at, cx.now),
                     // While nothing is read, silence says nothing about the client.
-                    Some(_) if !self.wants_input(id) => self.timers.set(cx.now.after_secs(1), id),
-                    Some(_) => self.silent.push_back(id),
+                    Some(_) if !self.wants_input(id) => {
+                        self.look_at(id, cx.now.after_secs(1), cx.now);
+                    }
+                    Some(_) => {
+                        // If the socket has something after all, silence begins anew.
+                        self.look_at(id, cx.now.after_secs(1), cx.now);
+                        self.silent.push_back(id);
+                    }
                 }
             }
+        }
+    }
+
+    /// Looks at a connection at `at`, or before. Entries of connections that are over stay in the timers until their
+    /// time comes, so none is for a distant one.
+    pub(super) fn look_at(&mut self, id: ConnId, at: Instant, now: Instant) {
+        let at = at.min(now.after_secs(SILENCE_CHECK_SECS));
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        // One that comes earlier looks further when it comes.
+        if conn.look_at <= now || at < conn.look_at {
+            conn.look_at = at;
+            self.timers.set(at, id);
         }
     }
 
@@ -285,6 +305,11 @@ impl Worker {
     /// that found nothing.
     pub fn pop_silent(&mut self) -> Option<ConnId> {
         self.silent.pop_front()
+    }
+
+    /// Whether [`Worker::pop_silent`] has one.
+    pub fn has_silent(&self) -> bool {
+        !self.silent.is_empty()
     }
 
     /// The client has come back on another connection. What it sent on this one before is still its word: the loop
@@ -324,7 +349,7 @@ impl Worker {
         }
         match silence_ends(conn) {
             None => {}
-            Some(at) if at > cx.now => self.timers.set(at, id),
+            Some(at) if at > cx.now => self.look_at(id, at, cx.now),
             Some(_) if conn.stage == Stage::Connected => self.close(id, Ending::Silent, cx),
             Some(_) => self.close(id, Ending::NoConnect, cx),
         }
@@ -387,6 +412,7 @@ impl Worker {
             }
         }
         self.subacks.clear();
+        self.suback_codes = 0;
         self.stored_requests.clear();
         self.retained.clear();
         self.early_slices.clear();
@@ -412,6 +438,10 @@ fn silence_ends(conn: &Connection) -> Option<Instant> {
 /// The last packet to a client, where its protocol has one for this.
 fn say_good_bye(conn: &mut Connection, ending: Ending) {
     let Some(code) = ending.reason() else { return };
+    // What is held may be its CONNACK: nothing goes before that [MQTT-3.2.0-1].
+    if conn.held > 0 {
+        return;
+    }
     let version = conn.client.version;
     let properties = Properties::NONE;
     match (conn.stage, ending) {

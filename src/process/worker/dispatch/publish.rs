@@ -24,6 +24,14 @@ impl Worker {
         if publish.properties.is_empty() {
             return self.on_plain_publish(id, publish, cx);
         }
+        // Only a server may say which subscription matched [MQTT-3.3.4-6].
+        if publish
+            .properties
+            .find(PropertyId::SubscriptionIdentifier)
+            .is_some()
+        {
+            return self.close(id, Ending::Protocol(Reason::ProtocolError), cx);
+        }
         let Some(Property::TopicAlias(alias)) = publish.properties.find(PropertyId::TopicAlias)
         else {
             return self.on_plain_publish(id, publish, cx);
@@ -220,13 +228,20 @@ impl Worker {
         };
         if known {
             self.send_waiting(id, cx);
-        } else {
-            // The original tolerates it; so do we, and say so.
+        } else if !std::mem::replace(&mut conn.client.warned, true) {
+            // The original tolerates it, and warns; once a connection is enough.
+            let (name, id) = (
+                if what == AckKind::Puback {
+                    "PUBACK"
+                } else {
+                    "PUBCOMP"
+                },
+                &conn.client.id,
+            );
             cx.log.line(
                 LogType::Warning,
                 format_args!(
-                    "Warning: Received {what:?} from {} for an unknown packet identifier.",
-                    conn.client.id
+                    "Warning: Received {name} from {id} for an unknown packet identifier."
                 ),
             );
         }

@@ -293,3 +293,20 @@ fn a_release_of_nothing_changes_nothing() {
         "still held"
     );
 }
+
+#[test]
+fn a_session_moves_only_when_everybody_read_what_it_may_have_been_sent_directly() {
+    let mut world = World::new();
+    let (old, _) = world.session(0, "id", &[(0, "t")]);
+    world.die(0, 1);
+    world.remove(0, 1);
+    // Worker 0 had sent it a message of worker 1 that worker 2 has not read yet.
+    world.mesh.everyone_applied = false;
+    world.join(2, 3);
+    let new = world.claim(2, persistent("id"));
+    world.settle();
+    assert_eq!(grant(&mut world, new), None, "{old:?} is over");
+    world.mesh.everyone_applied = true;
+    world.later(1);
+    assert_eq!(grant(&mut world, new), Some((true, true)));
+}

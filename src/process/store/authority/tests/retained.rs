@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::limits::{RETAINED_SCAN_BYTES_MAX, RETAINED_STEPS_PER_TURN};
 
 fn retain(topic: &str, qos: Qos) -> Message<'_> {
     Message {
@@ -17,6 +18,13 @@ impl World {
             filter,
         };
         self.tell(conn, &record);
+    }
+
+    /// How many deliveries of `topic` there were since the last time.
+    fn delivered_topics(&mut self, topic: &str) -> usize {
+        let said = self.said().into_iter();
+        said.filter(|(_, what)| matches!(what, ToWorker::Deliver(d) if d.message.topic == topic))
+            .count()
     }
 
     /// (request, last, topics) of each slice since the last time.
@@ -318,4 +326,78 @@ fn unsubscribing_ends_the_retained_messages_too() {
     world.tell(conn, &unsubscribe);
     world.settle();
     assert_eq!(world.topics(), []);
+}
+
+/// Topics that make a search for `+/b` long, and find nothing.
+fn many_retained(world: &mut World) -> Conn {
+    let (publisher, _) = world.connect(1, transient("publisher"));
+    for n in 0..RETAINED_STEPS_PER_TURN - 10 {
+        world.publish(publisher, &retain(&format!("{n}/a"), Qos::AtMostOnce));
+    }
+    world.publish(publisher, &retain("wanted", Qos::AtMostOnce));
+    publisher
+}
+
+#[test]
+fn a_turn_looks_at_a_bounded_number_of_topics_however_many_ask() {
+    let mut world = World::new();
+    many_retained(&mut world);
+    let (greedy, _) = world.connect(0, transient("greedy"));
+    let (modest, _) = world.connect(0, transient("modest"));
+    for request in 0..20 {
+        world.request(greedy, request, vec![], "+/b");
+    }
+    world.request(modest, 100, vec![], "wanted");
+    world.turn();
+    let answered = world.slices().len();
+    assert!(
+        (1..=2).contains(&answered),
+        "{answered} searches in one turn"
+    );
+    world.settle();
+    let answers = world.slices();
+    assert!(answers.contains(&(100, true, vec!["wanted"])));
+    assert_eq!(answered + answers.len(), 21);
+}
+
+#[test]
+fn a_turn_looks_at_a_bounded_number_of_topics_for_all_sessions_together() {
+    let mut world = World::new();
+    many_retained(&mut world);
+    let filters = [(0, "+/b"), (0, "+/c"), (0, "+/d"), (0, "wanted")];
+    let greedy: Vec<_> = (0..5)
+        .map(|n| world.connect(0, persistent(&format!("greedy{n}"))).0)
+        .collect();
+    for conn in greedy {
+        world.subscribe(conn, 0, &filters);
+    }
+    let mut turns = 0;
+    let mut found = 0;
+    while found < 5 {
+        turns += 1;
+        assert!(turns < 100, "{found} sessions got what is retained");
+        world.now = world.now.after_millis(1);
+        world.turn();
+        found += world.delivered_topics("wanted");
+    }
+    assert!(turns >= 14, "15 searches in {turns} turns");
+}
+
+#[test]
+fn subscribing_on_and_on_while_nothing_is_taken_stays_cheap_and_bounded() {
+    let mut world = World::new();
+    let (conn, client) = world.session(0, "id", &[(1, "a")]);
+    let (publisher, _) = world.connect(1, transient("publisher"));
+    for _ in 0..SETTINGS.max_inflight_messages + 1 {
+        world.publish(publisher, &message("a", Qos::AtLeastOnce));
+    }
+    let filter = "f".repeat(49);
+    for _ in 0..RETAINED_SCAN_BYTES_MAX / 50 + 100 {
+        world.subscribe(conn, 0, &[(0, &filter)]);
+        world.mesh.said.clear();
+    }
+    world.settle();
+    let kept = world.store.directory.get(client);
+    let session = kept.and_then(|c| c.session.as_ref()).unwrap();
+    assert_eq!(session.scan_bytes, RETAINED_SCAN_BYTES_MAX);
 }
