@@ -341,14 +341,14 @@ impl Client {
     /// DISCONNECT, and the will that it removes, if any. Whether that will comes is open until the broker has read it.
     pub fn disconnect(
         &mut self,
-        with_will: bool,
+        (with_will, is_alone): (bool, bool),
         book: &mut Book,
         at: Moment,
     ) -> (Vec<u8>, Option<u64>) {
         let with_will = with_will && self.version == Version::V5;
         let mut removed = None;
         if with_will {
-            self.cut(book, at);
+            self.cut(is_alone, book, at);
         } else if let Some(number) = self.will.filter(|_| matches!(self.link, Link::Up(_))) {
             book.wills.insert(number, Fate::May);
             removed = Some(number);
@@ -361,7 +361,8 @@ impl Client {
     }
 
     /// The connection ends without a good-bye: its will must come. It may have ended at `at.now` already.
-    pub fn cut(&mut self, book: &mut Book, at: Moment) {
+    /// `is_alone`: no older connection of this client can still take the session over.
+    pub fn cut(&mut self, is_alone: bool, book: &mut Book, at: Moment) {
         let (Link::Up(_), Some(number)) = (self.link, self.will) else {
             return;
         };
@@ -371,6 +372,7 @@ impl Client {
         let lives = if self.persistent { self.expiry } else { 0 };
         let fate = match self.will_delay.min(lives) {
             0 => Fate::Must,
+            _ if !is_alone => Fate::May,
             delay => Fate::Delayed(at.now.after_secs(u64::from(delay))),
         };
         book.wills.insert(number, fate);
@@ -587,6 +589,7 @@ impl Client {
         book.sessions[old].ended.get_or_insert(at.step);
         let mut subscriptions = book.sessions[old].subscriptions.clone();
         for subscription in &mut subscriptions {
+            subscription.from = None;
             subscription.until.get_or_insert(at.step);
         }
         book.sessions[new].subscriptions = subscriptions;
@@ -596,7 +599,7 @@ impl Client {
         // Packet ids are to be free again on the other side too.
         self.outgoing.retain(|o| o.qos == Qos::ExactlyOnce);
         for outgoing in &mut self.outgoing {
-            outgoing.given_up = !outgoing.released;
+            outgoing.given_up |= !outgoing.released;
             outgoing.released = true;
         }
     }
