@@ -42,8 +42,9 @@ pub const OVERFLOW_BYTES_PAUSE: usize = 64 * 1024;
 pub const INBOX_BYTES_PER_TURN: usize = 1024 * 1024;
 /// Fragmented records under way from one writer at a time.
 pub const FRAGMENT_STREAMS_MAX: usize = 4;
-/// A record in a ring at most: a PUBLISH of the largest size and its envelope.
-pub const RECORD_BYTES_MAX: usize = REMAINING_LENGTH_MAX + 4096;
+/// A record in a ring at most: a PUBLISH of the largest size, and room for what may stand beside it: its envelope,
+/// subscription identifiers, the smaller messages of a slice of retained ones.
+pub const RECORD_BYTES_MAX: usize = REMAINING_LENGTH_MAX + 1024 * 1024;
 
 /// Inbound QoS 2 messages that one client may have unreleased (our Receive Maximum for v5; others are closed).
 pub const QOS2_RECEIVED_MAX: usize = 65_535;
@@ -53,9 +54,17 @@ pub const TOPIC_ALIAS_MAX: u16 = 10;
 pub const RETAINED_SLICE_BYTES: usize = 64 * 1024;
 /// Filters in one slice of an index or of a session's subscriptions.
 pub const INDEX_SLICE_BYTES: usize = 16 * 1024;
-/// Claims, subscriptions and retained requests of one worker that the store has not answered yet; at the bound
-/// the worker stops reading from its clients.
+/// Filters whose SUBACK waits, and subscriptions and retained requests that the store has not answered yet, of one
+/// worker; at the bound it stops reading from its clients.
 pub const REQUESTS_WAITING_MAX: usize = 65_536;
+
+/// Retained requests of one connection that the store has not answered; further ones wait in the worker.
+pub const RETAINED_REQUESTS_MAX: usize = 16;
+/// Filters of one connection that wait to be asked for; at the bound it is not read until some were. What one
+/// SUBSCRIBE brings may stand above it.
+pub const RETAINED_WAITING_MAX: usize = 4096;
+/// Seconds between two looks at a connection's silence at most.
+pub const SILENCE_CHECK_SECS: u64 = 60;
 
 /// Publishes of QoS 1 and 2 that a client holds, in flight or waiting: what packet identifiers can name, less a few
 /// for subscriptions. At the bound `publish` refuses, and the caller reads no more input.
@@ -66,6 +75,8 @@ pub const CLIENT_PUBLISH_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const CLIENT_REQUESTS_MAX: usize = 1024;
 /// Bytes that a client may have waiting to be written before it refuses to publish at QoS 0.
 pub const CLIENT_OUTPUT_BYTES_MAX: usize = 256 * 1024;
+/// A file of default options of the client programs. A larger one is an error.
+pub const CLIENT_DEFAULTS_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of acknowledgements that a server may leave unread. Then a client gives the connection up.
 pub const CLIENT_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Seconds that a client without keep-alive waits for its CONNACK, and for its last bytes to be taken.
@@ -159,7 +170,8 @@ pub const COMMAND_LINE_PORTS_MAX: usize = 10;
 pub const AUTO_ID_PREFIX_BYTES_MAX: usize = 50;
 /// A configuration snapshot that a child reads. Larger ones end the child.
 pub const CONFIG_SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Topics that the store looks at for one filter in one turn; the rest waits for the next turn.
+/// Topics that the store looks at in one turn for transient sessions, and again for stored ones; the rest waits for
+/// the next turn.
 pub const RETAINED_STEPS_PER_TURN: usize = 10_000;
 /// Slices of retained messages that the store sends in one turn.
 pub const RETAINED_SLICES_PER_TURN: usize = 16;

@@ -4,6 +4,7 @@
 //! of them does with its events. Their words and exit statuses are those of the original, which scripts match.
 
 pub mod broker;
+mod defaults;
 mod link;
 mod number;
 pub mod options;

@@ -255,3 +255,16 @@ fn lines_are_published_as_they_come() {
     kill(pid(&sub), Signal::SIGINT).unwrap();
     assert_eq!(finish(sub).status, Some(0));
 }
+
+#[test]
+fn no_debug_line_is_lost_however_many_there_are() {
+    let broker = Broker::start();
+    let port = broker.port();
+    let lines = "x\n".repeat(20_000);
+    for qos in ["0", "1"] {
+        let line = ["-t", "d", "-p", &port, "-l", "-d", "-q", qos];
+        let outcome = run(Make::Ours, "mosquitto_pub", &line, &lines);
+        assert_eq!(outcome.status, Some(0));
+        assert_eq!(outcome.stdout.matches("sending PUBLISH").count(), 20_000);
+    }
+}

@@ -67,7 +67,7 @@ fn the_examples_are_accepted() {
             let (_, arguments) = line.split_once(program.name()).unwrap();
             let arguments = arguments.replace("\\(aq", "");
             let arguments = arguments.split_whitespace().map(Into::into);
-            let parsed = Options::parse(program, arguments);
+            let parsed = Options::parse(program, None, arguments);
             assert!(!matches!(
                 parsed,
                 Err(Stop::Usage(_) | Stop::Error(_) | Stop::Incomplete(_))

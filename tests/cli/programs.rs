@@ -76,9 +76,16 @@ pub fn finish(mut child: Child) -> Outcome {
 
 pub fn run(make: Make, program: &str, arguments: &[&str], input: &str) -> Outcome {
     let mut child = start(make, program, arguments);
-    // A program that does not want its input may be gone already.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    finish(child)
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.as_bytes().to_vec();
+    // Beside reading what it prints, or each would wait for the other.
+    let writer = std::thread::spawn(move || {
+        // A program that does not want its input may be gone already.
+        let _ = stdin.write_all(&input);
+    });
+    let outcome = finish(child);
+    writer.join().unwrap();
+    outcome
 }
 
 /// Without what differs by chance or by age: ids that somebody made up, and what is printed where there is none.

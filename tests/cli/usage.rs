@@ -181,3 +181,30 @@ fn options_that_are_missing_are_refused_by_name() {
         assert!(outcome.stderr.starts_with(&text), "{}", outcome.stderr);
     }
 }
+
+/// Options of the user's own file hold, and those of the command line stand above them.
+#[test]
+fn the_user_s_defaults_are_read() {
+    let port = crate::broker::free_port().to_string();
+    let dir = std::env::temp_dir().join(format!("cli-defaults-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let text = format!("# mine\n-h 127.0.0.1\n-p {port}\n-q 3\n");
+    std::fs::write(dir.join("mosquitto_pub"), &text).unwrap();
+    std::fs::write(dir.join("mosquitto_sub"), text.replace("-q 3\n", "")).unwrap();
+    for make in crate::programs::makes() {
+        for (program, error) in [
+            ("mosquitto_pub", "Error: Invalid QoS given: 3\n"),
+            ("mosquitto_sub", "Error: Connection refused\n"),
+        ] {
+            let output = std::process::Command::new(crate::programs::path(make, program).unwrap())
+                .args(["-t", "a"])
+                .env("XDG_CONFIG_HOME", &dir)
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.starts_with(error), "{make:?} {program}: {said}");
+        }
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}

@@ -52,7 +52,7 @@ pub struct Session {
 }
 
 /// One SUBSCRIBE.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Subscription {
     pub filter: String,
     pub options: SubscriptionOptions,

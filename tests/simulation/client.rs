@@ -75,6 +75,8 @@ struct Outgoing {
     number: u64,
     qos: Qos,
     released: bool,
+    /// Whether it was accepted will never be known.
+    given_up: bool,
 }
 
 /// What a client publishes.
@@ -211,6 +213,7 @@ impl Client {
                 number,
                 qos: say.qos,
                 released: false,
+                given_up: false,
             });
         }
         trace!(
@@ -539,13 +542,8 @@ impl Client {
         if !self.persistent {
             return Err("a clean session is present".into());
         }
-        // It may have expired, and another one have begun, unless all was quick or no CONNACK was lost in between:
-        // then nothing that was subscribed to is owed any more, but all of it may come.
-        let may_be_new = std::mem::take(&mut self.missed_connack) && at.now >= self.expires();
-        if let Some(session) = self.session.filter(|_| may_be_new) {
-            for subscription in &mut book.sessions[session].subscriptions {
-                subscription.until.get_or_insert(at.step);
-            }
+        if std::mem::take(&mut self.missed_connack) && at.now >= self.expires() {
+            self.doubt_session(book, at);
         }
         match self.session {
             Some(session) => book.sessions[session].connections += 1,
@@ -578,6 +576,29 @@ impl Client {
     /// When its session may have ended, if the broker knew of the end of the last connection at once.
     fn expires(&self) -> Instant {
         self.lost.now.after_secs(u64::from(self.expiry))
+    }
+
+    /// The session may have expired, and another one have begun whose CONNACK was lost. What the client knows of it is
+    /// worth nothing: nothing that was subscribed to is owed any more, but all of it may come. It gives up what it had
+    /// not sent to the end.
+    fn doubt_session(&mut self, book: &mut Book, at: Moment) {
+        let Some(old) = self.session else { return };
+        let new = book.begin_session(self.index, self.persistent, self.opened, at);
+        book.sessions[old].ended.get_or_insert(at.step);
+        let mut subscriptions = book.sessions[old].subscriptions.clone();
+        for subscription in &mut subscriptions {
+            subscription.until.get_or_insert(at.step);
+        }
+        book.sessions[new].subscriptions = subscriptions;
+        book.sessions[new].began = book.sessions[old].began;
+        self.session = Some(new);
+        self.received.clear();
+        // Packet ids are to be free again on the other side too.
+        self.outgoing.retain(|o| o.qos == Qos::ExactlyOnce);
+        for outgoing in &mut self.outgoing {
+            outgoing.given_up = !outgoing.released;
+            outgoing.released = true;
+        }
     }
 
     fn doubt_wills(&self, book: &mut Book) {
@@ -668,8 +689,10 @@ impl Client {
         let done = self
             .outgoing
             .remove(place.ok_or(format!("{ack:?} for nothing"))?);
-        let publish = &mut book.publishes[done.number as usize];
-        publish.accepted.get_or_insert(at);
+        if !done.given_up {
+            let publish = &mut book.publishes[done.number as usize];
+            publish.accepted.get_or_insert(at);
+        }
         Ok(())
     }
 }

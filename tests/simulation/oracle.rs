@@ -392,6 +392,7 @@ impl Session {
         self.subscriptions.iter().any(|s| {
             s.matches(&publish.topic)
                 && s.options.qos != Qos::AtMostOnce
+                && s.takes(self.client, publish)
                 && s.stood(publish, publish.sent)
         })
     }

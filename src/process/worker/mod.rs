@@ -17,7 +17,7 @@ use crate::base::clock::Instant;
 use crate::base::ids::MemberId;
 use crate::base::limits::{
     CONNECTIONS_BETWEEN_INBOXES, DESCRIPTORS_RESERVED, INBOX_BYTES_PER_TURN, INPUT_BYTES_PER_TURN,
-    OUTPUT_BYTES_MAX, OVERFLOW_BYTES_PAUSE,
+    OVERFLOW_BYTES_PAUSE,
 };
 use crate::base::log::LogType;
 use crate::config::Config;
@@ -95,7 +95,8 @@ impl Loop {
     /// Whether there is work that no event will tell of.
     fn has_work(&self) -> bool {
         (self.may_accept() && self.listeners.has_work(self.member.now))
-            || (self.may_read() && self.connections.readable_len() > 0)
+            || (self.may_read()
+                && (self.connections.readable_len() > 0 || self.member.brain.has_silent()))
             || self.connections.has_writable()
     }
 
@@ -279,9 +280,14 @@ impl Loop {
 
     /// A keep-alive is over only if the socket has nothing either: bytes that wait here are not the client's silence.
     fn read_silent(&mut self) {
-        while let Some(id) = self.member.brain.pop_silent() {
-            if self.read_one(id).is_none() {
-                self.member.with_cx(|brain, cx| brain.silent(id, cx));
+        let mut left = INPUT_BYTES_PER_TURN;
+        while left > 0 && self.may_read() {
+            let Some(id) = self.member.brain.pop_silent() else {
+                return;
+            };
+            match self.read_one(id) {
+                Some(bytes) => left = left.saturating_sub(bytes),
+                None => self.member.with_cx(|brain, cx| brain.silent(id, cx)),
             }
         }
     }
@@ -297,12 +303,12 @@ impl Loop {
     }
 
     fn write_one(&mut self, id: ConnId) {
+        let was_full = self.member.brain.is_full(id);
         let Some(output) = self.member.brain.output(id) else {
             return;
         };
-        let before = output.len();
         self.connections.write(id, output);
-        if before >= OUTPUT_BYTES_MAX && output.len() < OUTPUT_BYTES_MAX {
+        if was_full && !self.member.brain.is_full(id) {
             self.member.with_cx(|brain, cx| brain.wrote(id, cx));
         }
     }

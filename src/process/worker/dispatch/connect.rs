@@ -157,7 +157,7 @@ impl Worker {
             let at = cx
                 .now
                 .after_secs(keep_alive_grace_secs(conn.client.keep_alive));
-            self.set_timer(id, at);
+            self.look_at(id, at, cx.now);
         }
         self.log_connected(id, cx);
         self.send_connack(id, session_present, cx);

@@ -1,14 +1,14 @@
 //! One connection as dispatch keeps it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use foldhash::fast::RandomState;
 use slotmap::{Key, KeyData};
 
-use super::timers::Second;
 use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber};
+use crate::base::limits::OUTPUT_BYTES_MAX;
 use crate::ipc::mesh::WillRecord;
 use crate::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 use crate::net::output::Output;
@@ -72,16 +72,17 @@ pub struct Connection {
     pub output: Output,
     /// It is in the list of those with output.
     pub dirty: bool,
-    /// Packets for it that wait until a record is covered.
+    /// Packets for it that wait until a record is covered, and how long they are.
     pub held: u32,
     /// Its CONNACK waits for nothing any more.
     pub greeted: bool,
+    pub held_bytes: usize,
     /// The store wants it closed for this reason, once what it sent has been read; and how often it was looked at.
     pub evicting: Option<(u8, u16)>,
-    /// When bytes last came.
+    /// When bytes last came; before CONNECT, when the connection came.
     pub heard: Instant,
-    /// Its entry in the timers; others of it are stale.
-    pub timer: Second,
+    /// When to look whether it has been silent for too long. An entry in the timers that comes earlier is of old.
+    pub look_at: Instant,
     /// The fan-out that reached it last, and its place among the targets.
     pub reached: (u64, usize),
     /// QoS 0 messages are being dropped, and the log said so.
@@ -114,6 +115,9 @@ pub struct Client {
     /// SUBACKs that wait for other members, and what the store's deliveries have to say behind them.
     pub subacks_owed: u32,
     pub behind_suback: Vec<u8>,
+    /// Retained requests that the store has not answered, and what to ask for next.
+    pub retained_requested: usize,
+    pub retained_waiting: VecDeque<(Box<str>, LocalSubscription)>,
     /// The client id was assigned by the broker, the keep-alive cut: CONNACK says so.
     pub tell_id: bool,
     pub tell_keep_alive: bool,
@@ -143,6 +147,8 @@ impl Client {
             seen_live: HashSet::default(),
             subacks_owed: 0,
             behind_suback: Vec::new(),
+            retained_requested: 0,
+            retained_waiting: VecDeque::new(),
             tell_id: false,
             tell_keep_alive: false,
             warned: false,
@@ -161,12 +167,23 @@ impl Connection {
             dirty: false,
             held: 0,
             greeted: false,
+            held_bytes: 0,
             evicting: None,
             heard: now,
-            timer: Second::default(),
+            look_at: now,
             reached: (0, 0),
             dropping: false,
         }
+    }
+
+    /// Bytes that wait to be written, or to be allowed to.
+    pub fn unsent(&self) -> usize {
+        self.output.len() + self.held_bytes + self.client.behind_suback.len()
+    }
+
+    /// Takes no more of what can be dropped or can wait.
+    pub fn is_full(&self) -> bool {
+        self.unsent() >= OUTPUT_BYTES_MAX
     }
 }
 

@@ -4,7 +4,7 @@ use super::connection::{Connection, Stage, Will};
 use super::{ConnId, Worker};
 use crate::base::clock::Instant;
 use crate::base::ids::{ClientNumber, MemberId};
-use crate::base::limits::EVICTION_READS_MAX;
+use crate::base::limits::{EVICTION_READS_MAX, SILENCE_CHECK_SECS};
 use crate::base::log::LogType;
 use crate::ipc::mesh::{Class, Message, Release, ToStore, WillFate};
 use crate::mqtt::{
@@ -108,6 +108,7 @@ impl Worker {
         };
         self.log_ending(&conn, ending, cx);
         say_good_bye(&mut conn, ending);
+        self.forget_requests(id);
         match conn.stage {
             Stage::AwaitConnect => {}
             Stage::Claiming => self.release(id, WillFate::Done, None, cx),
@@ -264,19 +265,21 @@ impl Worker {
 
     /// Keep-alive timers: connections that may have been silent for too long come out of `pop_silent`.
     pub fn tick<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
-        while let Some((second, due)) = self.timers.take_due(cx.now) {
+        while let Some(due) = self.timers.take_due(cx.now) {
             for id in due {
-                let Some(conn) = self.conns.get(id).filter(|c| c.timer == second) else {
+                let Some(conn) = self.conns.get(id).filter(|c| c.look_at <= cx.now) else {
                     continue;
                 };
                 match silence_ends(conn) {
                     None => {}
-                    Some(at) if at > cx.now => self.set_timer(id, at),
+                    Some(at) if at > cx.now => self.look_at(id, at, cx.now),
                     // While nothing is read, silence says nothing about the client.
-                    Some(_) if !self.wants_input(id) => self.set_timer(id, cx.now.after_secs(1)),
+                    Some(_) if !self.wants_input(id) => {
+                        self.look_at(id, cx.now.after_secs(1), cx.now);
+                    }
                     Some(_) => {
                         // If the socket has something after all, silence begins anew.
-                        self.set_timer(id, cx.now.after_secs(1));
+                        self.look_at(id, cx.now.after_secs(1), cx.now);
                         self.silent.push_back(id);
                     }
                 }
@@ -284,10 +287,17 @@ impl Worker {
         }
     }
 
-    /// Looks at a connection again at `at`, and no more when it was to be looked at before.
-    pub(super) fn set_timer(&mut self, id: ConnId, at: Instant) {
-        if let Some(conn) = self.conns.get_mut(id) {
-            conn.timer = self.timers.set(at, id);
+    /// Looks at a connection at `at`, or before. Entries of connections that are over stay in the timers until their
+    /// time comes, so none is for a distant one.
+    pub(super) fn look_at(&mut self, id: ConnId, at: Instant, now: Instant) {
+        let at = at.min(now.after_secs(SILENCE_CHECK_SECS));
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        // One that comes earlier looks further when it comes.
+        if conn.look_at <= now || at < conn.look_at {
+            conn.look_at = at;
+            self.timers.set(at, id);
         }
     }
 
@@ -295,6 +305,11 @@ impl Worker {
     /// that found nothing.
     pub fn pop_silent(&mut self) -> Option<ConnId> {
         self.silent.pop_front()
+    }
+
+    /// Whether [`Worker::pop_silent`] has one.
+    pub fn has_silent(&self) -> bool {
+        !self.silent.is_empty()
     }
 
     /// The client has come back on another connection. What it sent on this one before is still its word: the loop
@@ -334,7 +349,7 @@ impl Worker {
         }
         match silence_ends(conn) {
             None => {}
-            Some(at) if at > cx.now => self.set_timer(id, at),
+            Some(at) if at > cx.now => self.look_at(id, at, cx.now),
             Some(_) if conn.stage == Stage::Connected => self.close(id, Ending::Silent, cx),
             Some(_) => self.close(id, Ending::NoConnect, cx),
         }
@@ -352,8 +367,15 @@ impl Worker {
                 continue;
             };
             if let Some(will) = conn.client.will.take() {
+                // With the release: should this worker not live to close the connection, the store finds nothing
+                // left to publish.
+                let release = Release {
+                    claim: id.claim(),
+                    will: WillFate::Done,
+                    expiry: None,
+                };
                 let number = conn.client.number;
-                self.publish_will(&will, number, None, cx);
+                self.publish_will(&will, number, Some(release), cx);
             }
         }
         self.quiescing = Some(self.last);
@@ -390,6 +412,7 @@ impl Worker {
             }
         }
         self.subacks.clear();
+        self.suback_codes = 0;
         self.stored_requests.clear();
         self.retained.clear();
         self.early_slices.clear();

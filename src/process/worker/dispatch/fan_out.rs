@@ -6,7 +6,7 @@ use super::connection::{Connection, LocalSubscription, Stage};
 use super::{ConnId, Worker, hold, mark_dirty};
 use crate::base::clock::Instant;
 use crate::base::ids::ClaimSerial;
-use crate::base::limits::{OUTPUT_BYTES_MAX, OUTPUT_SHARED_BYTES_MIN, SEEN_LIVE_MAX};
+use crate::base::limits::{OUTPUT_SHARED_BYTES_MIN, SEEN_LIVE_MAX};
 use crate::base::log::LogType;
 use crate::ipc::mesh::{Deliver, Message};
 use crate::mqtt::encode::{PublishForm, encode_publish_head};
@@ -280,7 +280,7 @@ impl Worker {
         if u32::try_from(form.len).is_ok_and(|len| len > conn.client.packet_bytes_max) {
             return;
         }
-        let blocked = conn.output.len() >= OUTPUT_BYTES_MAX;
+        let blocked = conn.is_full();
         let mut packet_id = None;
         if target.qos == Qos::AtMostOnce {
             if blocked {
@@ -338,8 +338,7 @@ impl Worker {
             // The client will never acknowledge what it cannot be sent: the store lets go of it.
             return self.skip_delivery(deliver.claim, deliver.packet_id, message.qos, cx);
         }
-        let unsent = conn.output.len() + conn.client.behind_suback.len();
-        if deliver.packet_id.is_none() && unsent >= OUTPUT_BYTES_MAX {
+        if deliver.packet_id.is_none() && conn.is_full() {
             return drop_message(&mut conn.dropping, &conn.client.id, cx);
         }
         if conn.client.subacks_owed > 0 {
@@ -375,7 +374,7 @@ impl Worker {
             let Some(conn) = self.conns.get_mut(id) else {
                 return;
             };
-            if conn.output.len() >= OUTPUT_BYTES_MAX {
+            if conn.is_full() {
                 return;
             }
             let Some((packet_id, queued)) = conn.client.window.next(cx.now) else {

@@ -66,10 +66,12 @@ impl Worker {
                 self.close(ConnId::of(claim), Ending::Evicted(reason), cx);
             }
             ToWorker::Evict { claim, reason } => self.evict(ConnId::of(claim), reason),
-            ToWorker::Subscribed { request, .. } => self.on_subscribed(request, cx),
+            ToWorker::Subscribed { claim, request, .. } => self.on_subscribed(claim, request, cx),
             ToWorker::Unsubscribed {
-                request, existed, ..
-            } => self.on_unsubscribed(request, &existed, cx),
+                claim,
+                request,
+                existed,
+            } => self.on_unsubscribed(claim, request, &existed, cx),
             ToWorker::Deliver(deliver) => self.on_deliver(deliver, cx),
             ToWorker::Pubrel { claim, packet_id } => {
                 if let Some(id) = self.connected(claim) {

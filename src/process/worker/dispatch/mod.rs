@@ -11,12 +11,13 @@ mod fan_out;
 mod members;
 mod publish;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 mod timers;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
-use foldhash::fast::RandomState;
 use slotmap::SlotMap;
 
 pub use connection::{AcceptedFrom, ConnId};
@@ -25,13 +26,13 @@ use ending::Ending;
 pub use ending::HangUp;
 use fan_out::FanOut;
 use members::IndexJob;
-use subscribe::{PendingSuback, RetainedWait};
+use subscribe::{PendingSuback, Requests};
 use timers::Wheel;
 
 use crate::base::clock::Instant;
 use crate::base::ids::{Incarnation, MemberId, MemberMask, Serial};
 use crate::base::limits::{
-    CONNECT_WITHIN_SECS, CONTROL_PACKET_BYTES_MAX, OUTPUT_BYTES_MAX, REQUESTS_WAITING_MAX,
+    CONNECT_WITHIN_SECS, CONTROL_PACKET_BYTES_MAX, REQUESTS_WAITING_MAX, RETAINED_WAITING_MAX,
     SMALL_PACKET_BYTES_MAX,
 };
 use crate::base::log::LogType;
@@ -71,10 +72,12 @@ pub struct Worker {
     held: VecDeque<Held>,
     /// SUBACKs that wait for the barrier, in that order.
     subacks: VecDeque<PendingSuback>,
-    /// Subscribes and unsubscribes of stored sessions, by request.
-    stored_requests: HashMap<u32, PendingSuback, RandomState>,
+    /// Reason codes in them.
+    suback_codes: usize,
+    /// Subscribes and unsubscribes of stored sessions.
+    stored_requests: Requests<PendingSuback>,
     /// Retained requests, and their answers that came too early.
-    retained: HashMap<u32, RetainedWait, RandomState>,
+    retained: Requests<LocalSubscription>,
     early_slices: VecDeque<Vec<u8>>,
     next_request: u32,
     /// Wills of clients that a store's death disconnected, for the new store.
@@ -125,8 +128,9 @@ impl Worker {
             last_announcement: Serial(0),
             held: VecDeque::new(),
             subacks: VecDeque::new(),
-            stored_requests: HashMap::default(),
-            retained: HashMap::default(),
+            suback_codes: 0,
+            stored_requests: Requests::new(),
+            retained: Requests::new(),
             early_slices: VecDeque::new(),
             next_request: 0,
             orphaned_wills: Vec::new(),
@@ -150,7 +154,7 @@ impl Worker {
     /// Takes in a connection.
     pub fn accept<M: Mesh>(&mut self, from: AcceptedFrom, cx: &mut Cx<'_, M>) -> ConnId {
         let id = self.conns.insert(Connection::new(from, cx.now));
-        self.set_timer(id, cx.now.after_secs(CONNECT_WITHIN_SECS));
+        self.look_at(id, cx.now.after_secs(CONNECT_WITHIN_SECS), cx.now);
         id
     }
 
@@ -162,9 +166,10 @@ impl Worker {
     /// Whether more bytes of this connection should be read now. Ask again after a turn.
     pub fn wants_input(&self, id: ConnId) -> bool {
         self.quiescing.is_none()
-            && self.stored_requests.len() + self.retained.len() < REQUESTS_WAITING_MAX
+            && self.requests_waiting() < REQUESTS_WAITING_MAX
             && self.conns.get(id).is_some_and(|conn| {
-                conn.output.len() < OUTPUT_BYTES_MAX
+                !conn.is_full()
+                    && conn.client.retained_waiting.len() < RETAINED_WAITING_MAX
                     && match conn.stage {
                         // Clients need not wait for CONNACK [MQTT-3.1.4-5], nor with closing; what they said before
                         // counts. So the end of the connection is not to be found before that can be acted on.
@@ -173,6 +178,10 @@ impl Worker {
                         Stage::Connected => true,
                     }
             })
+    }
+
+    fn requests_waiting(&self) -> usize {
+        self.stored_requests.len() + self.retained.len() + self.suback_codes
     }
 
     /// Bytes came from a client. All of them are taken.
@@ -185,7 +194,10 @@ impl Worker {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
-        conn.heard = cx.now;
+        // A CONNECT that comes byte by byte has no more time than one that comes at once.
+        if conn.stage != Stage::AwaitConnect {
+            conn.heard = cx.now;
+        }
         if conn.partial.is_empty() {
             let used = self.consume(id, bytes, cx);
             if let (Some(conn), Some(rest)) = (self.conns.get_mut(id), bytes.get(used..)) {
@@ -356,6 +368,7 @@ impl Worker {
             };
             if let Some(conn) = self.conns.get_mut(held.conn) {
                 conn.held -= 1;
+                conn.held_bytes -= held.bytes.len();
                 conn.output.push(&held.bytes);
                 conn.greeted = true;
                 mark_dirty(&mut self.dirty, held.conn, conn);
@@ -385,6 +398,12 @@ impl Worker {
             conn.dirty = false;
         }
         Some(id)
+    }
+
+    /// Whether so much waits to be written to a connection that the rest waits. When writing changes that, call
+    /// [`Worker::wrote`].
+    pub fn is_full(&self, id: ConnId) -> bool {
+        self.conns.get(id).is_some_and(Connection::is_full)
     }
 
     /// What is to be written to a connection; consume what was.
@@ -425,6 +444,7 @@ fn hold(
     bytes: Vec<u8>,
 ) {
     conn.held += 1;
+    conn.held_bytes += bytes.len();
     held.push_back(Held {
         after,
         conn: id,

@@ -1,9 +1,11 @@
 //! SUBSCRIBE and UNSUBSCRIBE: the index, the announcement, the barrier before SUBACK, and what is retained.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use super::connection::{LocalSubscription, Stage, options_byte};
 use super::{ConnId, Worker};
 use crate::base::ids::{ClaimSerial, MemberId, Position, Serial};
-use crate::base::limits::EARLY_SLICES_MAX;
+use crate::base::limits::{EARLY_SLICES_MAX, RETAINED_REQUESTS_MAX};
 use crate::base::log::LogType;
 use crate::ipc::mesh::{Announcement, Heads, Message, ToStore, ToWorker, announce, kind};
 use crate::mqtt::property::PropertyId;
@@ -25,12 +27,23 @@ pub(super) struct PendingSuback {
     position: Option<Position>,
     /// What to ask the store for afterwards.
     retained: Vec<(Box<str>, LocalSubscription)>,
+    /// It is one of those that `store_subscribing` counts.
+    at_store: bool,
 }
 
-/// A retained request that is under way.
-pub(super) struct RetainedWait {
-    conn: ConnId,
-    subscription: LocalSubscription,
+/// What a connection waits for, by request.
+pub(super) type Requests<T> = BTreeMap<(ConnId, u32), T>;
+
+/// Takes out all requests of a connection.
+fn take_requests<T>(requests: &mut Requests<T>, id: ConnId) -> Vec<T> {
+    let of_id: Vec<_> = requests
+        .range((id, 0)..=(id, u32::MAX))
+        .map(|(key, _)| *key)
+        .collect();
+    of_id
+        .iter()
+        .filter_map(|key| requests.remove(key))
+        .collect()
 }
 
 impl Worker {
@@ -99,6 +112,7 @@ impl Worker {
             after: self.last_announcement,
             position: None,
             retained,
+            at_store: !for_store.is_empty(),
         };
         if for_store.is_empty() {
             self.note_retained_pending(id, pending.retained.len());
@@ -199,7 +213,8 @@ impl Worker {
 
     fn store_request(&mut self, pending: PendingSuback) -> u32 {
         self.next_request = self.next_request.wrapping_add(1);
-        self.stored_requests.insert(self.next_request, pending);
+        self.stored_requests
+            .insert((pending.conn, self.next_request), pending);
         self.next_request
     }
 
@@ -219,14 +234,24 @@ impl Worker {
 
     /// The store has the subscriptions of a stored session, and every member knows. (Its own announcement of QoS 0 may
     /// still be under way.)
-    pub(super) fn on_subscribed<M: Mesh>(&mut self, request: u32, cx: &mut Cx<'_, M>) {
-        let Some(pending) = self.stored_requests.remove(&request) else {
+    pub(super) fn on_subscribed<M: Mesh>(
+        &mut self,
+        claim: ClaimSerial,
+        request: u32,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(pending) = self.stored_requests.remove(&(ConnId::of(claim), request)) else {
             return;
         };
-        self.store_subscribing = self.store_subscribing.saturating_sub(1);
+        self.no_longer_at_store(&pending);
         // The order of SUBACKs is not owed; a passed barrier lets this one through at once.
         self.owe_suback(pending);
         self.pass_subacks(cx);
+    }
+
+    fn no_longer_at_store(&mut self, pending: &PendingSuback) {
+        let one = usize::from(pending.at_store);
+        self.store_subscribing = self.store_subscribing.saturating_sub(one);
     }
 
     /// Until it is sent, what the store delivers to its connection waits: retained messages come behind SUBACK.
@@ -234,6 +259,7 @@ impl Worker {
         if let Some(conn) = self.conns.get_mut(pending.conn) {
             conn.client.subacks_owed += 1;
         }
+        self.suback_codes += pending.codes.len();
         self.subacks.push_back(pending);
     }
 
@@ -250,13 +276,23 @@ impl Worker {
         self.emit(id, Serial(0), cx, |_, out| out.extend_from_slice(&bytes));
     }
 
+    /// The connection is over. The store answers no requests of connections that it knows to be gone, so nothing
+    /// else would take these away.
+    pub(super) fn forget_requests(&mut self, id: ConnId) {
+        take_requests(&mut self.retained, id);
+        for pending in take_requests(&mut self.stored_requests, id) {
+            self.no_longer_at_store(&pending);
+        }
+    }
+
     pub(super) fn on_unsubscribed<M: Mesh>(
         &mut self,
+        claim: ClaimSerial,
         request: u32,
         existed: &[bool],
         cx: &mut Cx<'_, M>,
     ) {
-        let Some(pending) = self.stored_requests.remove(&request) else {
+        let Some(pending) = self.stored_requests.remove(&(ConnId::of(claim), request)) else {
             return;
         };
         let codes = existed
@@ -301,6 +337,7 @@ impl Worker {
             let Some(pending) = self.subacks.pop_front() else {
                 return;
             };
+            self.suback_codes -= pending.codes.len();
             let PendingSuback {
                 conn: id,
                 packet_id,
@@ -308,9 +345,10 @@ impl Worker {
                 retained,
                 ..
             } = pending;
-            let Some(conn) = self.conns.get(id) else {
+            let Some(conn) = self.conns.get_mut(id) else {
                 continue;
             };
+            conn.client.retained_waiting.extend(retained);
             cx.log.line(
                 LogType::Debug,
                 format_args!("Sending SUBACK to {}", conn.client.id),
@@ -322,9 +360,24 @@ impl Worker {
             };
             self.say_after_last(id, &Packet::Suback(suback), cx);
             self.send_behind_suback(id, cx);
-            for (filter, subscription) in retained {
-                self.request_retained(id, &filter, subscription, cx);
+            self.request_waiting(id, cx);
+        }
+    }
+
+    /// Asks for what is retained, for a few filters of a connection at a time: one that subscribed to thousands has
+    /// no greater share of the store than the others.
+    fn request_waiting<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
+        while let Some(conn) = self.conns.get_mut(id) {
+            let client = &mut conn.client;
+            if client.retained_requested >= RETAINED_REQUESTS_MAX {
+                return;
             }
+            let Some((filter, subscription)) = client.retained_waiting.pop_front() else {
+                client.retained_waiting = VecDeque::new();
+                return;
+            };
+            client.retained_requested += 1;
+            self.request_retained(id, &filter, subscription, cx);
         }
     }
 
@@ -337,13 +390,7 @@ impl Worker {
     ) {
         self.next_request = self.next_request.wrapping_add(1);
         let request = self.next_request;
-        self.retained.insert(
-            request,
-            RetainedWait {
-                conn: id,
-                subscription,
-            },
-        );
+        self.retained.insert((id, request), subscription);
         let heads = self.heads(cx);
         let record = ToStore::RetainedRequest {
             claim: id.claim(),
@@ -373,11 +420,11 @@ impl Worker {
     /// Sends the messages of a slice, if it is not early. True if it is done with.
     fn take_slice<M: Mesh>(&mut self, bytes: &[u8], cx: &mut Cx<'_, M>) -> bool {
         let Ok(ToWorker::RetainedSlice {
+            claim,
             request,
             last,
             positions,
             messages,
-            ..
         }) = ToWorker::decode(kind::RETAINED_SLICE, bytes)
         else {
             self.bad_record(MemberId::STORE, "retained slice", cx);
@@ -386,21 +433,23 @@ impl Worker {
         if self.early_slices.len() < EARLY_SLICES_MAX && !self.has_applied(&positions, cx) {
             return false;
         }
-        let Some(wait) = self.retained.get(&request) else {
+        let id = ConnId::of(claim);
+        let Some(subscription) = self.retained.get(&(id, request)).copied() else {
             return true;
         };
-        let (id, subscription) = (wait.conn, wait.subscription);
         for message in &messages {
             self.send_retained(id, subscription, message, cx);
         }
         if last {
-            self.retained.remove(&request);
+            self.retained.remove(&(id, request));
             if let Some(conn) = self.conns.get_mut(id) {
+                conn.client.retained_requested = conn.client.retained_requested.saturating_sub(1);
                 conn.client.retained_pending = conn.client.retained_pending.saturating_sub(1);
                 if conn.client.retained_pending == 0 {
                     conn.client.seen_live = std::collections::HashSet::default();
                 }
             }
+            self.request_waiting(id, cx);
         }
         true
     }
@@ -485,6 +534,7 @@ impl Worker {
             after: self.last,
             position: None,
             retained: Vec::new(),
+            at_store: false,
         });
         let filters = packet.filters.iter().map(|f| f.as_str()).collect();
         let record = ToStore::Unsubscribe {

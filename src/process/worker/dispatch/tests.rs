@@ -1,0 +1,309 @@
+//! What one client may cost a worker, whatever the client does. (That messages arrive is the simulation's concern.)
+
+use super::connection::Stage;
+use super::*;
+use crate::base::ids::{ClientNumber, Position};
+use crate::base::limits::{
+    OUTPUT_BYTES_MAX, RETAINED_REQUESTS_MAX, RETAINED_WAITING_MAX, SILENCE_CHECK_SECS,
+};
+use crate::base::log::{Log, LogMask};
+use crate::ipc::mesh::{Message, ToStore, ToWorker};
+use crate::mqtt::Qos;
+
+/// A mesh whose other members have applied everything; the test decides what is covered.
+#[derive(Default)]
+struct Bench {
+    said: Vec<(u8, Vec<u8>)>,
+    serial: u64,
+    covered: Option<u64>,
+}
+
+impl Mesh for Bench {
+    fn me(&self) -> MemberId {
+        worker()
+    }
+    fn live(&self) -> MemberMask {
+        MemberId::STORE.mask()
+    }
+    fn append(&mut self, _: MemberMask, kind: u8, parts: &[&[u8]]) -> Serial {
+        self.said.push((kind, parts.concat()));
+        self.serial += 1;
+        Serial(self.serial)
+    }
+    fn covered(&self) -> Serial {
+        Serial(self.covered.unwrap_or(self.serial))
+    }
+    fn overflow_bytes(&self) -> usize {
+        0
+    }
+    fn head(&self) -> Position {
+        Position(self.serial)
+    }
+    fn passed(&self, _: MemberMask) -> Position {
+        self.head()
+    }
+    fn wake_when_passed(&mut self, _: Position) {}
+    fn applied(&self, _: MemberId) -> Option<(Incarnation, Position)> {
+        None
+    }
+    fn published(&self, _: MemberId) -> Option<(Incarnation, Position)> {
+        None
+    }
+    fn everyone_applied(&mut self, _: MemberId, _: Incarnation, _: Position) -> bool {
+        true
+    }
+}
+
+fn worker() -> MemberId {
+    MemberId::worker(0).unwrap()
+}
+
+struct World {
+    worker: Worker,
+    mesh: Bench,
+    log: Log,
+    now: Instant,
+}
+
+impl World {
+    fn new() -> Self {
+        let config = Config::default_local();
+        let mut world = Self {
+            worker: Worker::new(Rc::new(config), worker(), Incarnation(1), [1, 2], 3),
+            mesh: Bench::default(),
+            log: Log::new(LogMask::ALL),
+            now: Instant(1_000_000_000),
+        };
+        world.step(|worker, cx| worker.member_joined(MemberId::STORE, Incarnation(2), cx));
+        world
+    }
+
+    fn step<R>(&mut self, act: impl FnOnce(&mut Worker, &mut Cx<'_, Bench>) -> R) -> R {
+        let mut cx = Cx {
+            mesh: &mut self.mesh,
+            log: &mut self.log,
+            now: self.now,
+        };
+        act(&mut self.worker, &mut cx)
+    }
+
+    fn open(&mut self) -> ConnId {
+        let from = AcceptedFrom {
+            peer: ([127, 0, 0, 1], 9).into(),
+            listener: 0,
+        };
+        self.step(|worker, cx| worker.accept(from, cx))
+    }
+
+    /// A client that was let in.
+    fn connect(&mut self, keep_alive: u16, stored: bool) -> ConnId {
+        let id = self.open();
+        let [high, low] = keep_alive.to_be_bytes();
+        let clean = if stored { 0 } else { 2 };
+        let mut connect = vec![0x10, 14, 0, 4];
+        connect.extend(b"MQTT");
+        connect.extend([4, clean, high, low, 0, 2, b'i', b'd']);
+        self.input(id, &connect);
+        self.store_says(&ToWorker::Grant {
+            claim: id.claim(),
+            client: ClientNumber(1),
+            session_present: false,
+            stored,
+            received: vec![],
+        });
+        assert_eq!(self.worker.conns[id].stage, Stage::Connected);
+        id
+    }
+
+    fn input(&mut self, id: ConnId, bytes: &[u8]) {
+        self.step(|worker, cx| worker.input(id, bytes, cx));
+    }
+
+    fn store_says(&mut self, what: &ToWorker<'_>) {
+        let mut said = Bench::default();
+        what.append(&mut said, worker(), &mut Vec::new());
+        let (kind, bytes) = said.said.pop().unwrap();
+        self.step(|worker, cx| worker.record(MemberId::STORE, Incarnation(2), kind, &bytes, cx));
+    }
+
+    fn subscribe(&mut self, id: ConnId, filters: usize) {
+        let filters: Vec<String> = (0..filters).map(|n| format!("f{n}")).collect();
+        let mut body = vec![0, 1];
+        for filter in &filters {
+            body.extend([0, u8::try_from(filter.len()).unwrap()]);
+            body.extend(filter.as_bytes());
+            body.push(0);
+        }
+        let len = body.len();
+        let (low, high) = (len % 128 + 128, len / 128);
+        assert!(high < 128);
+        let mut packet = vec![
+            0x82,
+            u8::try_from(low).unwrap(),
+            u8::try_from(high).unwrap(),
+        ];
+        packet.extend(body);
+        self.input(id, &packet);
+        self.turn();
+    }
+
+    fn turn(&mut self) {
+        self.step(|worker, cx| {
+            worker.tick(cx);
+            worker.end_of_turn(cx);
+            worker.flushed(cx);
+            worker.end_of_turn(cx);
+        });
+    }
+
+    fn hang_up(&mut self, id: ConnId) {
+        self.step(|worker, cx| worker.hang_up(id, HangUp::Eof, cx));
+        self.worker.pop_closed();
+    }
+
+    /// The retained requests since the last time.
+    fn retained_requests(&mut self) -> Vec<u32> {
+        let said = std::mem::take(&mut self.mesh.said);
+        let requests =
+            said.iter()
+                .filter_map(|(kind, bytes)| match ToStore::decode(*kind, bytes) {
+                    Ok(ToStore::RetainedRequest { request, .. }) => Some(request),
+                    _ => None,
+                });
+        requests.collect()
+    }
+}
+
+#[test]
+fn what_a_closed_connection_waited_for_is_forgotten() {
+    let mut world = World::new();
+    for stored in [false, true] {
+        let id = world.connect(0, stored);
+        world.subscribe(id, 3);
+        assert_ne!(world.worker.requests_waiting(), 0);
+        world.hang_up(id);
+        assert_eq!(world.worker.requests_waiting(), 0, "stored: {stored}");
+        assert_eq!(world.worker.store_subscribing, 0);
+    }
+}
+
+#[test]
+fn one_client_asks_for_few_retained_filters_at_a_time_and_gets_them_all() {
+    let mut world = World::new();
+    let id = world.connect(0, false);
+    world.subscribe(id, 500);
+    let mut open = world.retained_requests();
+    let mut answered = 0;
+    while let Some(request) = open.pop() {
+        assert!(open.len() < RETAINED_REQUESTS_MAX);
+        world.store_says(&ToWorker::RetainedSlice {
+            claim: id.claim(),
+            request,
+            last: true,
+            positions: vec![],
+            messages: vec![],
+        });
+        answered += 1;
+        open.extend(world.retained_requests());
+    }
+    assert_eq!(answered, 500);
+    assert_eq!(world.worker.requests_waiting(), 0);
+}
+
+#[test]
+fn a_client_whose_retained_messages_do_not_come_is_not_read_on_and_on_and_others_are() {
+    let mut world = World::new();
+    let other = world.connect(0, false);
+    let id = world.connect(0, false);
+    let mut subscribed = 0;
+    while world.worker.wants_input(id) {
+        world.subscribe(id, 1000);
+        subscribed += 1000;
+        assert!(subscribed <= RETAINED_WAITING_MAX + 1000);
+    }
+    assert!(world.worker.wants_input(other));
+}
+
+#[test]
+fn a_connect_that_comes_byte_by_byte_has_no_more_time() {
+    let mut world = World::new();
+    let id = world.open();
+    for byte in [0x10, 14, 0, 4, b'M', b'Q'] {
+        world.input(id, &[byte]);
+        world.now = world.now.after_secs(CONNECT_WITHIN_SECS / 5);
+        world.turn();
+        if let Some(silent) = world.worker.pop_silent() {
+            world.step(|worker, cx| worker.silent(silent, cx));
+        }
+    }
+    assert_eq!(world.worker.connections(), 0);
+}
+
+#[test]
+fn timers_of_closed_connections_do_not_pile_up() {
+    let mut world = World::new();
+    for _ in 0..100 {
+        let id = world.connect(u16::MAX, false);
+        world.hang_up(id);
+    }
+    world.now = world
+        .now
+        .after_secs(SILENCE_CHECK_SECS.max(CONNECT_WITHIN_SECS) + 1);
+    world.turn();
+    assert_eq!(world.worker.timers.next(), None);
+}
+
+#[test]
+fn a_keep_alive_of_hours_ends_when_it_is_over_and_not_before() {
+    let mut world = World::new();
+    world.connect(10_000, false);
+    let start = world.now;
+    while world.worker.connections() > 0 {
+        world.now = world.worker.timers.next().unwrap();
+        world.turn();
+        if let Some(silent) = world.worker.pop_silent() {
+            world.step(|worker, cx| worker.silent(silent, cx));
+        }
+    }
+    let seconds = world.now.since(start).as_secs();
+    assert!((15_000..=15_001).contains(&seconds), "{seconds} s");
+}
+
+#[test]
+fn what_waits_for_the_ring_counts_as_what_waits_for_the_client() {
+    let mut world = World::new();
+    let id = world.connect(0, false);
+    world.subscribe(id, 1);
+    // A PUBACK that waits for its record, as when another member holds up the ring.
+    world.mesh.covered = Some(world.mesh.serial);
+    world.input(id, &[0x32, 5, 0, 1, b'x', 0, 1]);
+    world.input(id, &[0xc0, 0]);
+    world.step(|worker, cx| {
+        worker.last = Serial(cx.mesh.serial + 1);
+        worker.say_after_last(id, &Packet::Pingresp, cx);
+    });
+    let payload = vec![0; 1 << 20];
+    for _ in 0..10 {
+        let message = Message {
+            qos: Qos::AtMostOnce,
+            retain: false,
+            publisher: ClientNumber(0),
+            packet_id: None,
+            releases: None,
+            expires_at: None,
+            topic: "f0",
+            properties: &[],
+            payload: &payload,
+        };
+        world.step(|worker, cx| worker.fan_out_local(&message, cx));
+    }
+    let conn = &world.worker.conns[id];
+    assert!(conn.held > 0 && conn.is_full());
+    assert!(conn.unsent() < OUTPUT_BYTES_MAX + payload.len() + 100);
+    world.mesh.covered = None;
+    world.mesh.serial += 1;
+    world.turn();
+    let conn = &world.worker.conns[id];
+    assert_eq!((conn.held, conn.held_bytes), (0, 0));
+    assert!(conn.output.len() >= OUTPUT_BYTES_MAX);
+}
