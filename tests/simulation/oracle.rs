@@ -116,8 +116,9 @@ impl Book {
     fn check_order(&self, session: &Session) -> Result<(), String> {
         let mut last: BTreeMap<(usize, &str, Qos, Qos), u64> = BTreeMap::new();
         let mut seen = BTreeSet::new();
-        for delivery in session.received.iter().filter(|d| !d.retain) {
-            if !seen.insert(delivery.number) {
+        for delivery in &session.received {
+            // One with the flag may be what was retained, whenever that was.
+            if !seen.insert(delivery.number) || delivery.retain {
                 continue;
             }
             let publish = self.publish_of(delivery)?;
