@@ -601,7 +601,8 @@ impl Client {
         }
     }
 
-    fn doubt_wills(&self, book: &mut Book) {
+    /// Whether its session goes on somewhere, it cannot know: delayed wills may come or not.
+    pub fn doubt_wills(&self, book: &mut Book) {
         for (number, fate) in &mut book.wills {
             let of = &book.publishes[*number as usize];
             if matches!(fate, Fate::Delayed(_)) && of.publisher == self.index {

@@ -416,6 +416,7 @@ impl World {
         pipe.to_client.splice(0..0, bytes[used..].iter().copied());
         self.heard += used;
         pipe.to_broker.extend(answer);
+        let accepted = pipe.accepted;
         if pipe.broker_closed && pipe.to_client.is_empty() {
             let at = self.end_of(client);
             self.pipes.remove(&key);
@@ -423,9 +424,18 @@ impl World {
                 return Err(format!("client {client} was cut off for no reason"));
             }
             self.clients[client].cut(&mut self.book, at);
+            if self.is_alive_still(accepted) {
+                // An older connection of this client was heard late and took the session over: it goes on there.
+                self.clients[client].doubt_wills(&mut self.book);
+            }
             self.clients[client].lost(&mut self.book, at);
         }
         Ok(())
+    }
+
+    /// Whether the worker that accepted a connection has not been killed.
+    fn is_alive_still(&self, accepted: Option<(Incarnation, ConnId)>) -> bool {
+        accepted.is_some_and(|(i, _)| self.members.values().any(|m| m.life.1 == i))
     }
 
     /// A client sends up to `most` of the acknowledgements that it owes.
