@@ -123,8 +123,10 @@ impl Book {
             }
             let publish = self.publish_of(delivery)?;
             // One that was sent before it was owed, and again afterwards, may come late; so may one of which the first
-            // copy expired.
-            let may_be_late = !session.was_owed(publish) || publish.may_expire();
+            // copy expired, or goes another way because the subscription was another one then.
+            let may_be_late = !session.was_owed(publish)
+                || publish.may_expire()
+                || delivery.qos == Qos::AtMostOnce;
             if publish.will || (publish.resent && may_be_late) {
                 continue;
             }
