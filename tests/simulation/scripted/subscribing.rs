@@ -37,29 +37,65 @@ fn rule_17_suback_waits_for_what_another_client_caused() {
     assert_eq!(stage.heard(second), ["suback [1]"]);
 }
 
-/// The same where the store announces.
+/// The same where the store announces QoS 1 and 2, and the worker QoS 0: both must be known.
 #[test]
 fn rule_17_suback_of_a_stored_session_waits_too() {
+    for unheard in [A, S] {
+        let mut stage = Stage::new(2);
+        let publisher = stage.join(B, hello("publisher"));
+        let first = stage.join(A, hello("first").lasting(1000));
+        let second = stage.join(A, hello("second").lasting(1000));
+        for peer in [first, second] {
+            stage.ask(peer, "a", Q1);
+            for _ in 0..20 {
+                stage.turn(A);
+                stage.turn(S);
+                stage.turn_hearing(B, &[A + S - unheard]);
+            }
+        }
+        for peer in [first, second] {
+            assert_eq!(stage.heard(peer), [""; 0], "B has not heard {unheard}");
+        }
+        stage.settle();
+        for peer in [first, second] {
+            assert_eq!(stage.heard(peer), ["suback [1]"]);
+        }
+        stage.publish(publisher, "a", "0", Q0);
+        stage.publish(publisher, "a", "1", Q1);
+        stage.settle();
+        for peer in [first, second] {
+            let mut heard = stage.heard(peer);
+            heard.sort();
+            assert_eq!(heard, ["a=0", "a=1 q1 #1"]);
+        }
+    }
+}
+
+/// A session that came back is announced without any SUBACK. The next client with its filter waits for that.
+#[test]
+fn rule_17_suback_waits_for_what_a_returning_session_caused() {
     let mut stage = Stage::new(2);
-    let publisher = stage.join(B, hello("publisher"));
-    let first = stage.join(A, hello("first").lasting(1000));
+    let old = hello("old").lasting(1000);
+    let first = stage.join(A, old);
+    stage.subscribe(first, "a", Q0);
+    stage.leave(first);
     let second = stage.join(A, hello("second").lasting(1000));
-    stage.ask(first, "a", Q1);
-    stage.turns(&[A, S]);
-    stage.ask(second, "a", Q1);
-    stage.turns(&[A, S]);
-    assert_eq!(stage.heard(first), [""; 0]);
+    let first = stage.connect(A, old);
+    for _ in 0..20 {
+        stage.turn(A);
+        stage.turn(S);
+        stage.turn_hearing(B, &[S]);
+    }
+    assert_eq!(stage.heard(first), ["connack present"]);
+    stage.ask(second, "a", Q0);
+    for _ in 0..20 {
+        stage.turn(A);
+        stage.turn(S);
+        stage.turn_hearing(B, &[S]);
+    }
     assert_eq!(stage.heard(second), [""; 0]);
-    stage.turn(B);
-    stage.turns(&[A, S]);
-    for peer in [first, second] {
-        assert_eq!(stage.heard(peer), ["suback [1]"]);
-    }
-    stage.publish(publisher, "a", "1", Q1);
     stage.settle();
-    for peer in [first, second] {
-        assert_eq!(stage.heard(peer), ["a=1 q1 #1"]);
-    }
+    assert_eq!(stage.heard(second), ["suback [0]"]);
 }
 
 #[test]
