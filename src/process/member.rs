@@ -15,8 +15,8 @@ use super::child::{self, Child};
 use crate::base::clock::Instant;
 use crate::base::ids::{Incarnation, MemberId};
 use crate::base::limits::{
-    CONFIG_SNAPSHOT_BYTES_MAX, EVENTS_PER_TURN, INBOX_BYTES_BETWEEN, RETRY_MILLIS,
-    SLEEP_MILLIS_MAX, STOP_STEP_MILLIS,
+    CONFIG_SNAPSHOT_BYTES_MAX, EVENTS_PER_TURN, INBOX_BYTES_BETWEEN, RECORD_BUFFER_KEEP_BYTES,
+    RETRY_MILLIS, SLEEP_MILLIS_MAX, STOP_STEP_MILLIS,
 };
 use crate::base::log::Log;
 use crate::config::Config;
@@ -391,6 +391,10 @@ impl<B: Brain> Member<B> {
         let mut left = bytes;
         while left > 0 {
             let Some(found) = self.mesh.next(&mut self.record) else {
+                // Nothing may follow for hours.
+                if self.record.capacity() > RECORD_BUFFER_KEEP_BYTES {
+                    self.record = Vec::new();
+                }
                 return;
             };
             left = left.saturating_sub(RECORD_COST_BYTES + self.record.len());

@@ -11,7 +11,8 @@ use nix::unistd::Pid;
 use crate::broker::Setup;
 use crate::client::Client;
 use crate::wire::{
-    Connect, DISCONNECT, Got, PUBACK, PUBCOMP, PUBREC, PUBREL, V5, V311, ack, connect, publish,
+    Connect, DISCONNECT, Got, PINGREQ, PUBACK, PUBCOMP, PUBREC, PUBREL, V5, V311, ack, connect,
+    publish,
 };
 use crate::{Bench, Test, test};
 
@@ -185,6 +186,9 @@ const BETWEEN_KILLS: usize = 400;
 
 const KILLS: usize = 3;
 
+/// More than there may be messages in flight, with all the steps of each.
+const PINGS_AT_THE_END: usize = 100;
+
 /// Longer than a worker takes to come back.
 const BACK_WITHIN: Duration = Duration::from_secs(15);
 
@@ -267,7 +271,13 @@ fn receive_under_fire(port: u16, session: &Connect) -> BTreeMap<(u8, String), us
     let (mut ends, mut released) = (BTreeSet::new(), BTreeSet::new());
     let (mut client, present) = connect_again(port, session);
     assert!(present, "the session is lost");
-    while ends.len() < PUBLISHERS {
+    let mut pings = 0;
+    while ends.len() < PUBLISHERS || pings < PINGS_AT_THE_END {
+        if ends.len() == PUBLISHERS {
+            // In the original the end may overtake what waited for the window.
+            client.try_send(PINGREQ);
+            pings += 1;
+        }
         match client.try_next() {
             Some(Got::Publish(message)) => {
                 let text = String::from_utf8(message.payload.clone()).unwrap();
@@ -289,6 +299,7 @@ fn receive_under_fire(port: u16, session: &Connect) -> BTreeMap<(u8, String), us
                 released.remove(&id);
                 client.try_send(&ack(PUBCOMP, id));
             }
+            Some(Got::Pingresp) => {}
             Some(other) => panic!("{other:?}"),
             None => {
                 let (again, present) = connect_again(port, session);

@@ -70,10 +70,6 @@ impl Memory {
         Self::new(planted, &words, 0, 0)
     }
 
-    #[expect(
-        clippy::arc_with_non_send_sync,
-        reason = "loom runs its threads one at a time"
-    )]
     fn new(planted: Planted, words: &[usize], bytes: usize, cells: usize) -> Self {
         Self(Rc::new(Shared {
             planted,

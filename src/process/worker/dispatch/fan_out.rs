@@ -30,6 +30,19 @@ pub(super) struct FanOut {
     forms: Forms,
 }
 
+impl FanOut {
+    /// Keeps no payload beyond the turn: an idle worker would keep the last large one for ever.
+    pub fn end_turn(&mut self) {
+        self.forms.shared = None;
+    }
+
+    /// Whether a payload is kept for further receivers.
+    #[cfg(test)]
+    pub fn keeps_payload(&self) -> bool {
+        self.forms.shared.is_some()
+    }
+}
+
 /// One receiver of a message.
 #[derive(Debug)]
 struct Target {

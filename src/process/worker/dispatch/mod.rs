@@ -375,6 +375,7 @@ impl Worker {
             }
         }
         self.place_barriers(cx);
+        self.fan_out.end_turn();
     }
 
     /// Whether something is to be done at once, without waiting for an event.

@@ -302,7 +302,9 @@ fn what_waits_for_the_ring_counts_as_what_waits_for_the_client() {
     assert!(conn.unsent() < OUTPUT_BYTES_MAX + payload.len() + 100);
     world.mesh.covered = None;
     world.mesh.serial += 1;
+    assert!(world.worker.fan_out.keeps_payload());
     world.turn();
+    assert!(!world.worker.fan_out.keeps_payload());
     let conn = &world.worker.conns[id];
     assert_eq!((conn.held, conn.held_bytes), (0, 0));
     assert!(conn.output.len() >= OUTPUT_BYTES_MAX);
