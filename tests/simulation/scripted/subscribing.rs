@@ -169,6 +169,31 @@ fn rule_18_qos_0_is_queued_only_if_asked_for() {
     }
 }
 
+/// A client need not wait for CONNACK. What it says is newer than what its session had.
+#[test]
+fn rule_18_a_session_that_returns_may_change_its_subscriptions_at_once() {
+    let mut stage = Stage::new(2);
+    let who = hello("stored").lasting(1000);
+    let stored = stage.join(A, who);
+    stage.subscribe(stored, "a", Q0);
+    stage.subscribe(stored, "b", Q0);
+    stage.leave(stored);
+    stage.settle();
+    let stored = stage.connect(A, who);
+    stage.unsubscribe(stored, "a");
+    let options = SubscriptionOptions::default();
+    stage.ask_with(stored, "b", options, 7);
+    let publisher = stage.join(B, hello("publisher"));
+    stage.publish(publisher, "a", "1", Q0);
+    stage.publish(publisher, "b", "1", Q0);
+    stage.settle();
+    let heard = stage.heard(stored);
+    assert_eq!(
+        heard,
+        ["connack present", "unsuback [0]", "suback [0]", "b=1 id 7"]
+    );
+}
+
 /// The worker knows what its client asked the store for, though nobody has announced it yet.
 #[test]
 fn rule_19_subscribe_then_publish_in_one_segment() {

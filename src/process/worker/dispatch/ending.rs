@@ -111,7 +111,10 @@ impl Worker {
         self.forget_requests(id);
         match conn.stage {
             Stage::AwaitConnect => {}
-            Stage::Claiming => self.release(id, WillFate::Done, None, cx),
+            Stage::Claiming => {
+                self.unsubscribe_all(id, &mut conn, cx);
+                self.release(id, WillFate::Done, None, cx);
+            }
             Stage::Connected => self.end_session(id, &mut conn, ending, cx),
         }
         self.closed.push_back((id, conn.output));

@@ -176,11 +176,7 @@ impl Worker {
         subscription: LocalSubscription,
         changes: &mut Vec<Announcement<'a>>,
     ) -> bool {
-        let Some(conn) = self
-            .conns
-            .get_mut(id)
-            .filter(|c| c.stage == Stage::Connected)
-        else {
+        let Some(conn) = self.conns.get_mut(id) else {
             return false;
         };
         let stored = conn.client.stored;
