@@ -1,5 +1,5 @@
 //! N workers, the store and clients in one process, driven by one random number generator: the same seed is the same
-//! history, to the byte.
+//! history (but for the order of filters within one announcement).
 //!
 //! Every step is one small thing: part of a member's turn, a few bytes of one connection, a death. The supervisor's
 //! part (who is told what when a member dies) is played here; a member's turn is in `turn`.

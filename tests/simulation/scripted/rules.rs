@@ -53,6 +53,29 @@ fn rule_03_a_dead_outbox_is_drained_by_workers_and_store() {
     assert_eq!(stage.heard(stored), ["a=1 q1 #1", "a=2 q1 #2"]);
 }
 
+/// What a dead member wanted is wanted by nobody, and what the living want is known to who comes in its place.
+#[test]
+fn rule_03_the_dead_want_nothing() {
+    let mut stage = Stage::new(3);
+    for (slot, topic) in [(A, "a"), (A, "a/+"), (C, "c")] {
+        let subscriber = stage.join(slot, hello(topic));
+        stage.subscribe(subscriber, topic, Q1);
+    }
+    stage.kill(A);
+    stage.settle();
+    for slot in [A, B] {
+        let publisher = stage.join(slot, hello("publisher"));
+        for topic in ["a", "a/b", "c"] {
+            stage.publish(publisher, topic, "1", Q1);
+        }
+        stage.settle();
+        assert_eq!(
+            stage.heard(publisher),
+            ["puback #1 0x10", "puback #2 0x10", "puback #3"]
+        );
+    }
+}
+
 /// Nobody may start in a slot whose last owner's outbox is still being read.
 #[test]
 fn rule_02_a_slot_is_used_again_only_when_everybody_has_drained_it() {

@@ -269,6 +269,14 @@ impl Stage {
         records.filter(|r| r.kind == kind).count()
     }
 
+    /// Whether a member has addressed a record of this kind to another one.
+    pub fn told(&self, slot: usize, kind: u8, to: usize) -> bool {
+        let life = self.world.members[&member(slot)].life;
+        let net = self.world.net.borrow();
+        let mut records = net.outboxes[&life].records.iter();
+        records.any(|r| r.kind == kind && r.to.contains(member(to)))
+    }
+
     /// A connection to a worker, with nothing said yet.
     pub fn dial(&mut self, slot: usize, version: Version) -> usize {
         let pipe = self.world.dial(None, member(slot));

@@ -142,6 +142,22 @@ fn rule_18_a_message_has_one_path_to_a_stored_session() {
     }
 }
 
+/// What goes through the store is not sent to the session's worker as well.
+#[test]
+fn rule_18_a_worker_is_not_told_what_its_client_gets_from_the_store() {
+    let mut stage = Stage::new(2);
+    let stored = stage.join(A, hello("stored").lasting(1000));
+    stage.subscribe(stored, "a", Q2);
+    let publisher = stage.join(B, hello("publisher"));
+    stage.publish(publisher, "a", "1", Q1);
+    stage.settle();
+    assert!(stage.told(B, kind::PUBLISH, S) && !stage.told(B, kind::PUBLISH, A));
+    stage.publish(publisher, "a", "0", Q0);
+    stage.settle();
+    assert!(stage.told(B, kind::PUBLISH, A));
+    assert_eq!(stage.heard(stored), ["a=1 q1 #1", "a=0"]);
+}
+
 /// What a session missed at QoS 0 is gone, unless the operator wants it queued. The path is the same after a
 /// reconnection.
 #[test]
@@ -318,11 +334,37 @@ fn rule_21_what_was_accepted_before_is_sent_as_retained() {
             // The store hears the SUBSCRIBE before the message.
             stage.turn_hearing(S, &[A]);
         }
+        if who.expiry.is_some() {
+            assert_eq!(stage.heard(subscriber), [""; 0]);
+        }
         stage.settle();
         let mut heard = stage.heard(subscriber);
         heard.sort();
         assert_eq!(heard, ["r=1 q1 #1 retain", "suback [1]"]);
     }
+}
+
+/// QoS 0 of a stored session goes from worker to worker, what is retained comes from the store. A message that was
+/// published before its worker knew of the subscription went to the store alone, and is not lost.
+#[test]
+fn rule_21_what_is_retained_of_qos_0_is_looked_up_late_enough() {
+    let mut stage = Stage::new(2);
+    let publisher = stage.join(B, hello("publisher"));
+    let stored = stage.join(A, hello("stored").lasting(1000));
+    stage.ask(stored, "r", Q1);
+    stage.turn(A);
+    stage.turn_hearing(S, &[A]);
+    stage.retain(publisher, "r", "1", Q0);
+    // B has heard the store, and not A.
+    stage.turn_hearing(B, &[S]);
+    for _ in 0..20 {
+        stage.turn(A);
+        stage.turn(B);
+        stage.turn_hearing(S, &[A]);
+        stage.world.now = stage.world.now.after_millis(2);
+    }
+    stage.settle();
+    assert_eq!(stage.heard(stored), ["suback [1]", "r=1 retain"]);
 }
 
 /// Row "retained messages": any worker may die.

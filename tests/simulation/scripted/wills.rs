@@ -104,6 +104,25 @@ fn a_delayed_will_outlives_its_worker() {
     assert_eq!(stage.heard(observer), [""; 0]);
 }
 
+/// Rule 13 for a will that waits: time alone does not let it overtake.
+#[test]
+fn rule_13_a_delayed_will_comes_after_what_its_client_had_sent() {
+    let (mut stage, observer) = with_observer();
+    let who = hello("client").lasting(1000).will_after(10, "will", "dead");
+    let client = stage.join(A, who);
+    stage.publish(client, "a", "1", Q1);
+    stage.cut(client);
+    for _ in 0..20 {
+        stage.turn(A);
+        stage.turn(S);
+        stage.turn_hearing(B, &[S]);
+        stage.world.now = stage.world.now.after_secs(5);
+    }
+    assert_eq!(stage.heard(observer), [""; 0]);
+    stage.settle();
+    assert_eq!(stage.heard(observer), ["a=1 q1 #1", "will=dead q1 #2"]);
+}
+
 /// The store retains it, and gives it to its own sessions too.
 #[test]
 fn a_will_of_the_store_is_retained_and_reaches_stored_sessions() {
