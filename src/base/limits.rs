@@ -42,8 +42,9 @@ pub const OVERFLOW_BYTES_PAUSE: usize = 64 * 1024;
 pub const INBOX_BYTES_PER_TURN: usize = 1024 * 1024;
 /// Fragmented records under way from one writer at a time.
 pub const FRAGMENT_STREAMS_MAX: usize = 4;
-/// A record in a ring at most: a PUBLISH of the largest size and its envelope.
-pub const RECORD_BYTES_MAX: usize = REMAINING_LENGTH_MAX + 4096;
+/// A record in a ring at most: a PUBLISH of the largest size, and room for what may stand beside it: its envelope,
+/// subscription identifiers, the smaller messages of a slice of retained ones.
+pub const RECORD_BYTES_MAX: usize = REMAINING_LENGTH_MAX + 1024 * 1024;
 
 /// Inbound QoS 2 messages that one client may have unreleased (our Receive Maximum for v5; others are closed).
 pub const QOS2_RECEIVED_MAX: usize = 65_535;
@@ -74,6 +75,8 @@ pub const CLIENT_PUBLISH_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const CLIENT_REQUESTS_MAX: usize = 1024;
 /// Bytes that a client may have waiting to be written before it refuses to publish at QoS 0.
 pub const CLIENT_OUTPUT_BYTES_MAX: usize = 256 * 1024;
+/// A file of default options of the client programs. A larger one is an error.
+pub const CLIENT_DEFAULTS_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of acknowledgements that a server may leave unread. Then a client gives the connection up.
 pub const CLIENT_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Seconds that a client without keep-alive waits for its CONNACK, and for its last bytes to be taken.

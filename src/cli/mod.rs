@@ -4,13 +4,14 @@
 //! of them does with its events. Their words and exit statuses are those of the original, which scripts match.
 
 pub mod broker;
+mod defaults;
 mod link;
 mod number;
 pub mod options;
 mod publish;
 mod screen;
 mod subscribe;
-mod table;
+pub mod table;
 mod transport;
 mod url;
 mod usage;

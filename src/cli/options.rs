@@ -3,7 +3,7 @@
 //! value, even when it begins with a minus sign. There is no clustering, no `--name=value`, and no operand.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -76,6 +76,13 @@ pub struct Options {
     pub retain_handling: RetainHandling,
 }
 
+/// The user's own defaults.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Defaults {
+    pub path: PathBuf,
+    pub text: Vec<u8>,
+}
+
 /// What the publisher sends.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Payload {
@@ -106,40 +113,67 @@ pub enum Stop {
 }
 
 impl Options {
-    /// Reads the arguments, without the program's name in front.
+    /// Reads the file of defaults, if there is one, and then the arguments, without the program's name in front.
     ///
     /// # Errors
     /// See [`Stop`]; the first error counts.
     pub fn parse(
         program: Program,
+        defaults: Option<&Defaults>,
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Self, Stop> {
         let mut options = Self::new(program);
-        let mut arguments = arguments.into_iter();
-        while let Some(argument) = arguments.next() {
-            let Some(row) = table::find(program, argument.as_bytes()) else {
-                let name = argument.to_string_lossy();
-                return Err(bad(format!("Error: Unknown option '{name}'.")));
-            };
-            match row.effect {
-                Effect::Help => return Err(Stop::Help),
-                Effect::Version => return Err(Stop::Version),
-                Effect::NotBuilt => {
-                    let name = argument.to_string_lossy();
-                    let text = format!("Error: The option '{name}' is not available yet.");
-                    return Err(bad(text));
-                }
-                Effect::Flag(apply) => apply(&mut options).map_err(bad)?,
-                Effect::Value { missing, apply } => {
-                    let Some(value) = arguments.next() else {
-                        return Err(bad(format!("Error: {missing}.")));
-                    };
-                    apply(&mut options, value.into_vec()).map_err(bad)?;
-                }
-            }
+        if let Some(defaults) = defaults {
+            options.take_defaults(defaults)?;
+        }
+        let mut arguments = arguments.into_iter().map(OsString::into_vec);
+        while let Some(name) = arguments.next() {
+            options.take(&name, &mut arguments)?;
         }
         options.check()?;
         Ok(options)
+    }
+
+    /// One option a line, and behind the first space its value. Empty lines and comments do not count.
+    fn take_defaults(&mut self, defaults: &Defaults) -> Result<(), Stop> {
+        for (index, line) in defaults.text.split(|byte| *byte == b'\n').enumerate() {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if line.is_empty() || line.starts_with(b"#") {
+                continue;
+            }
+            let mut words = line.splitn(2, |byte| *byte == b' ');
+            let name = words.next().unwrap_or_default();
+            let value = words.next().filter(|value| !value.is_empty());
+            self.take(name, &mut value.map(<[u8]>::to_vec).into_iter())
+                .map_err(|stop| match stop {
+                    Stop::Usage(text) => {
+                        let path = defaults.path.display();
+                        Stop::Usage(format!("{text}\nError found at {path}:{}.", index + 1))
+                    }
+                    other => other,
+                })?;
+        }
+        Ok(())
+    }
+
+    /// One option; its value is the next of `values`.
+    fn take(&mut self, name: &[u8], values: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), Stop> {
+        let text = String::from_utf8_lossy(name);
+        let Some(row) = table::find(self.program, name) else {
+            return Err(Stop::Usage(format!("Error: Unknown option '{text}'.")));
+        };
+        match row.effect {
+            Effect::Help => Err(Stop::Help),
+            Effect::Version => Err(Stop::Version),
+            Effect::NotBuilt => Err(Stop::Usage(format!(
+                "Error: The option '{text}' is not available yet."
+            ))),
+            Effect::Flag(apply) => apply(self).map_err(Stop::Usage),
+            Effect::Value { missing, apply } => match values.next() {
+                Some(value) => apply(self, value).map_err(Stop::Usage),
+                None => Err(Stop::Usage(format!("Error: {missing}."))),
+            },
+        }
     }
 
     fn new(program: Program) -> Self {
@@ -187,7 +221,7 @@ impl Options {
 
     /// What can be seen only when everything is read.
     fn check(&mut self) -> Result<(), Stop> {
-        let usage = |text: &str| Err(Stop::Usage(format!("Error: {text}\n")));
+        let usage = |text: &str| Err(Stop::Usage(format!("Error: {text}")));
         if self.will_topic.is_none() {
             if self.will_payload.is_some() {
                 return usage("Will payload given, but no will topic given.");
@@ -220,7 +254,7 @@ impl Options {
                     return usage("You must specify a topic to subscribe to.");
                 }
                 if self.hide_retained && self.retained_only {
-                    let text = "\nError: Combining '-R' and '--retained-only' makes no sense.";
+                    let text = "Error: Combining '-R' and '--retained-only' makes no sense.";
                     return Err(Stop::Error(text.to_owned()));
                 }
             }
@@ -293,22 +327,17 @@ impl Options {
     }
 }
 
-/// original: an empty line follows an error that is found while reading.
-fn bad(text: String) -> Stop {
-    Stop::Usage(text + "\n\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parse(program: Program, line: &[&str]) -> Result<Options, Stop> {
-        Options::parse(program, line.iter().map(OsString::from))
+        Options::parse(program, None, line.iter().map(OsString::from))
     }
 
     fn usage_error(program: Program, line: &[&str]) -> String {
         match parse(program, line) {
-            Err(Stop::Usage(text)) => text.trim_end().to_owned(),
+            Err(Stop::Usage(text)) => text,
             other => panic!("{line:?} gave {other:?}"),
         }
     }
@@ -449,5 +478,47 @@ mod tests {
         )
         .unwrap();
         assert_eq!(options.version, Version::V5);
+    }
+
+    fn parse_with(text: &str, line: &[&str]) -> Result<Options, Stop> {
+        let defaults = Defaults {
+            path: "file".into(),
+            text: text.as_bytes().to_vec(),
+        };
+        Options::parse(
+            Program::Sub,
+            Some(&defaults),
+            line.iter().map(OsString::from),
+        )
+    }
+
+    #[test]
+    fn the_command_line_stands_above_the_file_of_defaults() {
+        let file = "# mine\n-h example.org\n\n-p 1884\r\n-v\n-u a b\n-t one";
+        let options = parse_with(file, &["-p", "1885", "-t", "two"]).unwrap();
+        assert_eq!((options.host.as_str(), options.port), ("example.org", 1885));
+        assert!(options.verbose);
+        assert_eq!(options.username.as_deref(), Some("a b"));
+        assert_eq!(options.topics, ["one", "two"]);
+    }
+
+    #[test]
+    fn an_error_in_the_file_of_defaults_names_its_line() {
+        for (file, text) in [
+            (
+                "-v\n-z 1",
+                "Error: Unknown option '-z'.\nError found at file:2.",
+            ),
+            (
+                "-F %t",
+                "Error: The option '-F' is not available yet.\nError found at file:1.",
+            ),
+            (
+                "-p",
+                "Error: -p argument given but no port specified.\nError found at file:1.",
+            ),
+        ] {
+            assert_eq!(parse_with(file, &[]), Err(Stop::Usage(text.to_owned())));
+        }
     }
 }

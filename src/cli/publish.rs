@@ -11,7 +11,7 @@ use super::link::{Link, Watch};
 use super::options::{Options, Payload, Program};
 use super::screen::{Screen, complain, words};
 use super::subscribe::{connect_failed, random_name, refused};
-use super::{status, usage};
+use super::{defaults, status, usage};
 use crate::base::clock::Instant;
 use crate::base::limits::REMAINING_LENGTH_MAX;
 use crate::client::{Cause, Client, Event, Message, Refusal};
@@ -20,7 +20,7 @@ use crate::sys::clock;
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let status = match Options::parse(Program::Pub, std::env::args_os().skip(1)) {
+    let status = match defaults::options(Program::Pub) {
         Ok(options) => run(&options),
         Err(stop) => usage::stop(Program::Pub, &stop),
     };
@@ -184,7 +184,11 @@ impl Publisher<'_> {
             };
             let message = Message::new(topic, payload, options.qos, options.retain);
             match client.publish(message) {
-                Ok(_) => self.source.advance(),
+                Ok(_) => {
+                    self.source.advance();
+                    screen.debug(client);
+                    screen.flush_if_large();
+                }
                 Err(Refusal::Full) => break,
                 Err(refusal) => {
                     let (status, text) = explain(refusal);

@@ -14,7 +14,7 @@ use super::options::{Options, Program};
 use super::publish::{PROTOCOL_ERROR, RECONNECT_AFTER};
 use super::screen::{Screen, complain, words};
 use super::transport::ConnectError;
-use super::{status, usage};
+use super::{defaults, status, usage};
 use crate::base::clock::Instant;
 use crate::client::{Cause, Client, Event, Message};
 use crate::mqtt::reason::return_code_text;
@@ -23,7 +23,7 @@ use crate::sys::{clock, random};
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let status = match Options::parse(Program::Sub, std::env::args_os().skip(1)) {
+    let status = match defaults::options(Program::Sub) {
         Ok(options) => run(&options),
         Err(stop) => usage::stop(Program::Sub, &stop),
     };
@@ -124,11 +124,12 @@ impl Subscriber<'_> {
             ..
         } = link.wait(&Watch {
             input: None,
-            output: Some(stdout.as_fd()),
+            // Once is enough: it would be told again in every turn.
+            output: self.end.is_none().then(|| stdout.as_fd()),
             signals: Some(self.signals.wake.as_fd()),
             until,
         })?;
-        if output_broken && self.end.is_none() {
+        if output_broken {
             self.finish(&mut link.client, 0, status::BROKEN_PIPE);
         }
         if signals && self.signals.drain() {
@@ -267,6 +268,7 @@ impl Subscriber<'_> {
             // If there is no room for it, the message stays: the same as when the connection breaks here.
             if let Ok(packet_id) = client.publish(empty) {
                 self.removing = Some(packet_id);
+                screen.debug(client);
             }
         }
         print(screen.out(), message, options);
@@ -392,7 +394,7 @@ mod tests {
 
     fn printed(arguments: &[&str], payload: &str) -> String {
         let arguments = ["-t", "#"].iter().chain(arguments).map(OsString::from);
-        let options = Options::parse(Program::Sub, arguments).unwrap();
+        let options = Options::parse(Program::Sub, None, arguments).unwrap();
         let message = Message::new("a/b", payload.as_bytes(), Qos::AtMostOnce, false);
         let mut out = Vec::new();
         print(&mut out, &message, &options);

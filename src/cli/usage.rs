@@ -17,10 +17,7 @@ pub(super) fn stop(program: Program, stop: &Stop) -> u8 {
         Stop::Help => out = help(program),
         Stop::Version => out = version(program),
         Stop::Usage(text) => {
-            complain(text.trim_end_matches('\n'));
-            let blank = text.chars().rev().take_while(|c| *c == '\n').count();
-            complain(&"\n".repeat(blank.saturating_sub(1)));
-            complain(&format!("Use '{name} --help' to see usage."));
+            complain(&format!("{text}\n\nUse '{name} --help' to see usage."));
         }
         Stop::Error(text) => complain(text),
         Stop::Incomplete(text) => {

@@ -29,59 +29,44 @@ use crate::sys::{clock, memfd, strftime};
 
 /// What a member decides with: pure code that is told what happened.
 pub trait Brain {
+    /// Something happened.
+    fn step(&mut self, event: Event<'_>, cx: &mut Cx<'_, SharedMesh>);
+    /// New settings.
+    fn configure(&mut self, config: Rc<Config>);
+    /// When something is due next.
+    fn next_deadline(&self, cx: &Cx<'_, SharedMesh>) -> Option<Instant>;
+    /// Whether the first step of stopping is done.
+    fn is_quiet(&self, cx: &Cx<'_, SharedMesh>) -> bool;
+}
+
+/// What can happen to a member.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
     /// `from` says something.
-    fn record(
-        &mut self,
+    Record {
         from: MemberId,
         incarnation: Incarnation,
         kind: u8,
-        bytes: &[u8],
-        cx: &mut Cx<'_, SharedMesh>,
-    );
+        bytes: &'a [u8],
+    },
     /// A member lives and reads this one's outbox from here on.
-    fn member_joined(
-        &mut self,
-        member: MemberId,
-        incarnation: Incarnation,
-        cx: &mut Cx<'_, SharedMesh>,
-    );
+    Joined(MemberId, Incarnation),
     /// It died; what it published before still comes.
-    fn member_gone(
-        &mut self,
-        member: MemberId,
-        incarnation: Incarnation,
-        cx: &mut Cx<'_, SharedMesh>,
-    );
+    Gone(MemberId, Incarnation),
     /// All that it ever published has been applied here.
-    fn member_drained(
-        &mut self,
-        member: MemberId,
-        incarnation: Incarnation,
-        cx: &mut Cx<'_, SharedMesh>,
-    );
+    Drained(MemberId, Incarnation),
     /// All that it ever published has been applied everywhere.
-    fn member_removed(
-        &mut self,
-        member: MemberId,
-        incarnation: Incarnation,
-        cx: &mut Cx<'_, SharedMesh>,
-    );
-    /// New settings.
-    fn configure(&mut self, config: Rc<Config>);
-    /// Does what is due by now.
-    fn tick(&mut self, cx: &mut Cx<'_, SharedMesh>);
-    /// When something is due next.
-    fn next_deadline(&self, cx: &Cx<'_, SharedMesh>) -> Option<Instant>;
-    /// Last words of a turn into the outbox.
-    fn end_of_turn(&mut self, cx: &mut Cx<'_, SharedMesh>);
+    Removed(MemberId, Incarnation),
+    /// Time has passed.
+    Tick,
+    /// The turn's events are over: last words into the outbox.
+    EndOfTurn,
     /// The turn's records are in shared memory.
-    fn flushed(&mut self, cx: &mut Cx<'_, SharedMesh>);
+    Flushed,
     /// First step of stopping.
-    fn quiesce(&mut self, cx: &mut Cx<'_, SharedMesh>);
-    /// Whether the first step is done.
-    fn is_quiet(&self, cx: &Cx<'_, SharedMesh>) -> bool;
+    Quiesce,
     /// Second step: say good-bye to the clients.
-    fn stop(&mut self, cx: &mut Cx<'_, SharedMesh>);
+    Stop,
 }
 
 /// Who a member is.
@@ -249,6 +234,11 @@ impl<B: Brain> Member<B> {
         step(&mut self.brain, &mut cx)
     }
 
+    /// Tells the brain what happened.
+    pub fn step(&mut self, event: Event<'_>) {
+        self.with_cx(|brain, cx| brain.step(event, cx));
+    }
+
     /// How far this member is on its way out.
     pub fn phase(&self) -> Phase {
         self.phase
@@ -328,7 +318,7 @@ impl<B: Brain> Member<B> {
             } => {
                 self.mesh
                     .add_peer(member, incarnation, outbox, cursors, doorbell, ring_bytes)?;
-                self.with_cx(|brain, cx| brain.member_joined(member, incarnation, cx));
+                self.step(Event::Joined(member, incarnation));
             }
             ToChild::PeerGone {
                 member,
@@ -336,14 +326,14 @@ impl<B: Brain> Member<B> {
             } => {
                 self.mesh.peer_gone(member, incarnation);
                 self.leaving.push((member, incarnation));
-                self.with_cx(|brain, cx| brain.member_gone(member, incarnation, cx));
+                self.step(Event::Gone(member, incarnation));
             }
             ToChild::PeerRemoved {
                 member,
                 incarnation,
             } => {
                 self.mesh.remove_peer(member, incarnation);
-                self.with_cx(|brain, cx| brain.member_removed(member, incarnation, cx));
+                self.step(Event::Removed(member, incarnation));
             }
             ToChild::Listener {
                 listener,
@@ -375,7 +365,7 @@ impl<B: Brain> Member<B> {
         if self.phase == Phase::Serving {
             self.phase = Phase::Quiescing;
             self.step_until = Some(self.now.after_millis(STOP_STEP_MILLIS));
-            self.with_cx(|brain, cx| brain.quiesce(cx));
+            self.step(Event::Quiesce);
         }
     }
 
@@ -384,7 +374,7 @@ impl<B: Brain> Member<B> {
         if self.phase < Phase::Stopping {
             self.phase = Phase::Stopping;
             self.step_until = Some(self.now.after_millis(STOP_STEP_MILLIS));
-            self.with_cx(|brain, cx| brain.stop(cx));
+            self.step(Event::Stop);
         }
     }
 
@@ -413,13 +403,13 @@ impl<B: Brain> Member<B> {
                 log: &mut self.log,
                 now: self.now,
             };
-            self.brain.record(
-                found.from,
-                found.incarnation,
-                found.kind,
-                &self.record,
-                &mut cx,
-            );
+            let record = Event::Record {
+                from: found.from,
+                incarnation: found.incarnation,
+                kind: found.kind,
+                bytes: &self.record,
+            };
+            self.brain.step(record, &mut cx);
         }
     }
 
@@ -431,9 +421,9 @@ impl<B: Brain> Member<B> {
 
     /// Ends a turn, up to the point from which sockets may be written to.
     pub fn finish_turn(&mut self) -> Result<(), MemberError> {
-        self.with_cx(|brain, cx| brain.end_of_turn(cx));
+        self.step(Event::EndOfTurn);
         self.mesh.flush();
-        self.with_cx(|brain, cx| brain.flushed(cx));
+        self.step(Event::Flushed);
         self.see_off()?;
         self.accuse()?;
         if self.ready_owed && self.mesh.joined() {
@@ -452,7 +442,7 @@ impl<B: Brain> Member<B> {
             .extract_if(.., |(member, _)| mesh.drained(*member))
             .collect();
         for (member, incarnation) in drained {
-            self.with_cx(|brain, cx| brain.member_drained(member, incarnation, cx));
+            self.step(Event::Drained(member, incarnation));
             // What the brain says to that is flushed by another turn.
             self.turn_owed = true;
             self.tell(ToSupervisor::Drained {

@@ -1,7 +1,10 @@
 //! Where each shared word is. PURE. The same on every machine: 32-bit words only, no pointers, and a ring that
 //! starts on a page whether pages have 4, 16 or 64 KiB.
 
-use crate::base::limits::{MEMBERS_MAX, RING_BYTES_MAX, RING_BYTES_MIN, RING_RECORD_SHARE};
+use crate::base::limits::{
+    MEMBERS_MAX, RECORD_BYTES_MAX, REMAINING_LENGTH_MAX, RETAINED_SLICE_BYTES, RING_BYTES_MAX,
+    RING_BYTES_MIN, RING_RECORD_SHARE,
+};
 
 /// Says that a region is an outbox of this version of the layout.
 pub const OUTBOX_MAGIC: u32 = 0x4d51_0b01;
@@ -88,4 +91,6 @@ const _: () = {
     assert!(RING_BYTES_MAX <= 1 << 30);
     // A fragment with its headers and the header of its batch fits the smallest ring with room to spare.
     assert!(RING_BYTES_MIN / RING_RECORD_SHARE >= 128);
+    // The last message of a slice may be the largest there is.
+    assert!(RECORD_BYTES_MAX - REMAINING_LENGTH_MAX >= 4 * RETAINED_SLICE_BYTES);
 };

@@ -65,7 +65,8 @@ pub trait Mesh {
     /// those that sleep short of it.
     fn wake_when_passed(&mut self, position: Position);
 
-    /// Incarnation and position up to which this member has applied `of`'s outbox; `None` if it reads none.
+    /// Incarnation and position up to which this member has applied `of`'s outbox, the record in hand included; `None`
+    /// if it reads none.
     fn applied(&self, of: MemberId) -> Option<(Incarnation, Position)>;
 
     /// Incarnation and published head of `of`'s outbox at this moment; `None` if this member does not read it.

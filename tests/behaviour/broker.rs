@@ -1,10 +1,11 @@
 //! Brokers to try: the original and ours, each started once for all tests of a setup.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,9 @@ impl Setup {
     fn lines(self) -> &'static str {
         match self {
             // What is dropped beyond a queue has tests of its own.
-            Self::Plain | Self::Alone => "allow_anonymous true\nmax_queued_messages 40000\n",
+            Self::Plain | Self::Alone => {
+                "allow_anonymous true\nmax_queued_messages 40000\nset_tcp_nodelay true\n"
+            }
             Self::Strict => {
                 "allow_anonymous true\nallow_zero_length_clientid false\nmax_keepalive 30\n\
                  max_packet_size 2000\nmax_inflight_messages 3\nmax_queued_messages 5\n\
@@ -153,7 +156,8 @@ impl Broker {
     /// Which worker serves a connection, as the log says; a broker that logs more than can be written drops lines.
     fn worker_of(&self, stream: &TcpStream) -> Option<usize> {
         let address = stream.local_addr().unwrap();
-        self.log.look(LINE_WITHIN, |read| read.worker_of.get(&address).copied())
+        self.log
+            .look(LINE_WITHIN, |read| read.worker_of.get(&address).copied())
     }
 }
 
@@ -214,8 +218,15 @@ fn served(line: &str) -> Option<(SocketAddr, usize)> {
     Some((address.parse().ok()?, worker))
 }
 
-/// A port that nobody uses at the moment.
+/// A port that nobody uses, and that no client's end of a connection will get: it is below the kernel's range for those.
 fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().port()
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let tried = TRIED.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (std::process::id() * 31 + tried) % 20_000;
+        let port = u16::try_from(port).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

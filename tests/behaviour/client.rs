@@ -20,6 +20,8 @@ pub struct Client {
     next_id: u16,
     /// What came while an acknowledgement was waited for.
     ahead: VecDeque<Got>,
+    /// The last packet that was sent, for the message of a failure.
+    sent: Vec<u8>,
 }
 
 impl Client {
@@ -32,15 +34,18 @@ impl Client {
             patience,
             next_id: 0x4000,
             ahead: VecDeque::new(),
+            sent: Vec::new(),
         }
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
+        self.sent = bytes[..bytes.len().min(60)].to_vec();
         self.stream.write_all(bytes).unwrap();
     }
 
     /// For what a broker may refuse before all of it is sent.
     pub fn try_send(&mut self, bytes: &[u8]) {
+        self.sent = bytes[..bytes.len().min(60)].to_vec();
         let _ = self.stream.write_all(bytes);
     }
 
@@ -52,7 +57,13 @@ impl Client {
                 return Some(self.buffer.drain(..length).collect());
             }
             let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "waited for a packet, has {:02x?}", self.buffer);
+            assert!(
+                !left.is_zero(),
+                "waited for a packet, has {:02x?}; version {}, last sent {:02x?}",
+                self.buffer,
+                self.version,
+                self.sent
+            );
             self.stream.set_read_timeout(Some(left)).unwrap();
             let mut chunk = [0; 65536];
             match self.stream.read(&mut chunk) {

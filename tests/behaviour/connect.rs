@@ -34,7 +34,9 @@ pub const TESTS: &[Test] = &[
         .setup(Setup::Strict)
         .original_breaks("2.0.11 has another order, and shared subscriptions"),
     test!(a_will_that_the_limits_forbid_is_refused).setup(Setup::Strict),
-    test!(a_keep_alive_over_the_limit_is_refused_in_3).setup(Setup::Strict).since_2_1(),
+    test!(a_keep_alive_over_the_limit_is_refused_in_3)
+        .setup(Setup::Strict)
+        .since_2_1(),
     test!(properties_out_of_place_are_refused),
     test!(packets_behind_connect_in_one_segment_are_served),
     test!(ping_is_answered_in_every_version),
@@ -266,8 +268,9 @@ fn connack_of_5_has_its_properties_in_order(bench: &Bench<'_>) {
 const NO_SHARED_SUBSCRIPTIONS: [u8; 2] = [0x2a, 0];
 
 fn connack_of_5_names_the_limits_in_order(bench: &Bench<'_>) {
-    let (_, _, properties) =
-        bench.socket().connack(&connect(V5, &bench.id("c")).keep_alive(31));
+    let (_, _, properties) = bench
+        .socket()
+        .connack(&connect(V5, &bench.id("c")).keep_alive(31));
     let mut expected = property::topic_alias_maximum(10);
     expected.extend(property::server_keep_alive(30));
     expected.extend([0x24, 1]);
@@ -311,7 +314,13 @@ fn properties_out_of_place_are_refused(bench: &Bench<'_>) {
         client.send(&packet(0x10, &body));
         if let Some(answer) = client.try_next() {
             assert!(
-                matches!(answer, Got::Connack { code: 0x81 | 0x82, .. }),
+                matches!(
+                    answer,
+                    Got::Connack {
+                        code: 0x81 | 0x82,
+                        ..
+                    }
+                ),
                 "{answer:?} to {properties:02x?}"
             );
             client.expect_end();
@@ -340,7 +349,10 @@ fn packets_behind_connect_in_one_segment_are_served(bench: &Bench<'_>) {
     let mut got: Vec<Got> = (0..3).map(|_| client.next()).collect();
     let suback = got.iter().position(|g| *g == Got::Suback(7, vec![0]));
     got.remove(suback.expect("SUBACK"));
-    assert_eq!(got, [Got::Publish(publish(&topic, "x", 0, 0)), Got::Pingresp]);
+    assert_eq!(
+        got,
+        [Got::Publish(publish(&topic, "x", 0, 0)), Got::Pingresp]
+    );
 }
 
 fn ping_is_answered_in_every_version(bench: &Bench<'_>) {

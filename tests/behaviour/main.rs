@@ -17,11 +17,16 @@ mod broker;
 mod client;
 mod wire;
 
+mod bad_input;
 mod connect;
 mod delivery;
+mod keep_alive;
+mod properties;
 mod retained;
 mod sessions;
 mod subscribe;
+mod wills;
+mod workers;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -82,7 +87,18 @@ macro_rules! test {
 }
 pub(crate) use test;
 
-const TABLES: &[&[Test]] = &[connect::TESTS, delivery::TESTS, retained::TESTS, subscribe::TESTS, sessions::TESTS];
+const TABLES: &[&[Test]] = &[
+    bad_input::TESTS,
+    connect::TESTS,
+    delivery::TESTS,
+    keep_alive::TESTS,
+    properties::TESTS,
+    retained::TESTS,
+    sessions::TESTS,
+    subscribe::TESTS,
+    wills::TESTS,
+    workers::TESTS,
+];
 
 /// What one run of a test has: a broker, and names that no other test uses.
 pub struct Bench<'a> {
@@ -136,7 +152,7 @@ type Brokers = Mutex<HashMap<(&'static str, Setup, &'static str), Arc<OnceLock<B
 const THREADS: usize = 16;
 
 /// How long a client waits for a packet.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The same, where the test is to fail anyway.
 const SHORT_PATIENCE: Duration = Duration::from_secs(3);
@@ -166,7 +182,7 @@ fn main() -> ExitCode {
     );
     let total = jobs.lock().unwrap().len();
     let brokers = Brokers::default();
-    let failures = Mutex::new(Vec::new());
+    let (failures, times) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let start = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -175,7 +191,13 @@ fn main() -> ExitCode {
                     let Some((target, test)) = jobs.lock().unwrap().pop_front() else {
                         return;
                     };
-                    if let Err(text) = try_one(target, test, &brokers) {
+                    let begin = Instant::now();
+                    let result = try_one(target, test, &brokers);
+                    times
+                        .lock()
+                        .unwrap()
+                        .push((begin.elapsed(), full_name(target, test)));
+                    if let Err(text) = result {
                         println!("FAILED {}: {text}", full_name(target, test));
                         failures.lock().unwrap().push(full_name(target, test));
                     }
@@ -186,8 +208,16 @@ fn main() -> ExitCode {
     drop(brokers);
     let mut failures = failures.into_inner().unwrap();
     failures.sort();
+    let mut times = times.into_inner().unwrap();
+    times.sort();
+    for (time, name) in times.iter().rev().take(5) {
+        println!("    {:.1} s {name}", time.as_secs_f32());
+    }
     let secs = start.elapsed().as_secs_f32();
-    println!("behaviour: {total} runs, {} failed, {secs:.1} s", failures.len());
+    println!(
+        "behaviour: {total} runs, {} failed, {secs:.1} s",
+        failures.len()
+    );
     for name in &failures {
         println!("    {name}");
     }
@@ -221,14 +251,21 @@ fn targets() -> Vec<Target> {
 }
 
 fn full_name(target: &Target, test: &Test) -> String {
-    let name = test.name.split_once("::").map_or(test.name, |(_, name)| name);
+    let name = test
+        .name
+        .split_once("::")
+        .map_or(test.name, |(_, name)| name);
     format!("{}::{name}", target.name)
 }
 
 fn try_one(target: &Target, test: &Test, brokers: &Brokers) -> Result<(), String> {
     let marked = test.original.filter(|_| target.is_original);
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let alone = if test.setup == Setup::Alone { test.name } else { "" };
+        let alone = if test.setup == Setup::Alone {
+            test.name
+        } else {
+            ""
+        };
         let broker = {
             let mut brokers = brokers.lock().unwrap();
             Arc::clone(brokers.entry((target.name, test.setup, alone)).or_default())
@@ -239,7 +276,11 @@ fn try_one(target: &Target, test: &Test, brokers: &Brokers) -> Result<(), String
             target,
             unique: name.into(),
             next_worker: Cell::new(0),
-            patience: if marked.is_some() { SHORT_PATIENCE } else { PATIENCE },
+            patience: if marked.is_some() {
+                SHORT_PATIENCE
+            } else {
+                PATIENCE
+            },
         });
     }));
     match (result, marked) {

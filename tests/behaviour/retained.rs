@@ -102,7 +102,11 @@ fn live_messages_are_not_marked(bench: &Bench<'_>) {
     let topic = bench.topic("t");
     for persistent in [false, true] {
         let session = connect(V311, &bench.id(&persistent.to_string()));
-        let session = if persistent { session.persistent() } else { session };
+        let session = if persistent {
+            session.persistent()
+        } else {
+            session
+        };
         let mut client = bench.client(&session);
         client.subscribe(&topic, 2);
         for qos in 0..3 {
@@ -119,7 +123,10 @@ fn the_last_one_is_kept(bench: &Bench<'_>) {
     for (n, qos) in [0, 1, 2, 0, 2, 1].into_iter().enumerate() {
         retain(bench, &topic, &n.to_string(), qos);
         let got = retained(bench, V311, &topic, 2, 1);
-        assert_eq!((&*got[0].payload, got[0].qos), (n.to_string().as_bytes(), qos));
+        assert_eq!(
+            (&*got[0].payload, got[0].qos),
+            (n.to_string().as_bytes(), qos)
+        );
     }
     retain(bench, &topic, "", 0);
 }
@@ -170,7 +177,9 @@ fn a_message_that_is_not_retained_leaves_it(bench: &Bench<'_>) {
 }
 
 fn wildcards_get_all_of_them(bench: &Bench<'_>) {
-    let topics: Vec<String> = ["a", "a/b", "a/b/c", "a//d", "b"].map(|t| bench.topic(t)).into();
+    let topics: Vec<String> = ["a", "a/b", "a/b/c", "a//d", "b"]
+        .map(|t| bench.topic(t))
+        .into();
     for topic in &topics {
         retain(bench, topic, "x", 1);
     }
@@ -178,7 +187,9 @@ fn wildcards_get_all_of_them(bench: &Bench<'_>) {
         let got = retained(bench, V311, &bench.topic(filter), 1, expected);
         assert!(got.iter().all(|m| m.retain));
         let root = bench.topic("");
-        got.iter().map(|m| m.topic.trim_start_matches(&root).to_string()).collect()
+        got.iter()
+            .map(|m| m.topic.trim_start_matches(&root).to_string())
+            .collect()
     };
     assert_eq!(names("a/#", 4), ["a", "a//d", "a/b", "a/b/c"]);
     assert_eq!(names("+", 2), ["a", "b"]);
@@ -286,7 +297,11 @@ const RETAIN_AS_PUBLISHED: u8 = 8;
 fn as_published(bench: &Bench<'_>, persistent: bool) {
     let topic = bench.topic("t");
     let session = connect(V5, &bench.id("s"));
-    let session = if persistent { session.persistent() } else { session };
+    let session = if persistent {
+        session.persistent()
+    } else {
+        session
+    };
     let mut client = bench.client(&session);
     client.subscribe(&topic, 2 | RETAIN_AS_PUBLISHED);
     let mut publisher = bench.clean(V5, "p");
@@ -318,7 +333,11 @@ fn retain_handling_says_when(bench: &Bench<'_>) {
     retain(bench, &topic, "kept", 1);
     for persistent in [false, true] {
         let session = connect(V5, &bench.id(&persistent.to_string()));
-        let session = if persistent { session.persistent() } else { session };
+        let session = if persistent {
+            session.persistent()
+        } else {
+            session
+        };
         let mut client = bench.client(&session);
         let mut publisher = bench.clean(V5, "p");
         let (always, if_new, never) = (1, 1 | 1 << 4, 1 | 2 << 4);
@@ -366,7 +385,9 @@ fn properties_are_kept(bench: &Bench<'_>) {
 
 fn it_expires(bench: &Bench<'_>) {
     let topic = bench.topic("t");
-    let message = publish(&topic, "short", 1, 1).retain().property(property::message_expiry(2));
+    let message = publish(&topic, "short", 1, 1)
+        .retain()
+        .property(property::message_expiry(2));
     bench.clean(V5, "p").publish(&message);
     retained(bench, V5, &topic, 1, 1);
     let mut client = bench.clean(V5, "c");
@@ -391,7 +412,9 @@ fn a_retained_publish_is_refused_where_there_is_none(bench: &Bench<'_>) {
 }
 
 fn hundreds_come_all(bench: &Bench<'_>) {
-    let topics: Vec<String> = (0..400).map(|n| bench.topic(&format!("{}/{n}", n % 7))).collect();
+    let topics: Vec<String> = (0..400)
+        .map(|n| bench.topic(&format!("{}/{n}", n % 7)))
+        .collect();
     let mut publisher = bench.clean(V311, "p");
     for topic in &topics {
         publisher.publish(&publish(topic, topic, 0, 0).retain());

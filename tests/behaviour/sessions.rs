@@ -176,7 +176,9 @@ fn a_session_of_5_ends_with_its_connection_without_an_expiry(bench: &Bench<'_>) 
 }
 
 fn expiring(bench: &Bench<'_>, name: &str, seconds: u32) -> Connect {
-    connect(V5, &bench.id(name)).clean(false).property(property::session_expiry(seconds))
+    connect(V5, &bench.id(name))
+        .clean(false)
+        .property(property::session_expiry(seconds))
 }
 
 /// Connects until there is no session any more.

@@ -1,9 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE: filters, wildcards, codes, overlaps, options of 5.0.
 
 use crate::client::Client;
-use crate::wire::{
-    Got, V5, V31, V311, connect, publish, subscribe, subscribe_with, unsubscribe,
-};
+use crate::wire::{Got, V5, V31, V311, connect, publish, subscribe, subscribe_with, unsubscribe};
 use crate::{Bench, Test, test};
 
 pub const TESTS: &[Test] = &[
@@ -92,11 +90,15 @@ fn wildcards_do_not_match_dollar_topics(bench: &Bench<'_>) {
         publisher.publish(&publish(&dollar, "x", 0, 0));
         publisher.publish(&publish(&plain, "x", 0, 0));
         // Others publish too.
-        let seen = wait_for(&mut all, |got| {
-            matches!(got, Got::Publish(p) if p.topic == plain && !p.retain)
-        });
+        let seen = wait_for(
+            &mut all,
+            |got| matches!(got, Got::Publish(p) if p.topic == plain && !p.retain),
+        );
         for got in seen {
-            assert!(!matches!(&got, Got::Publish(p) if p.topic.starts_with('$')), "{got:?}");
+            assert!(
+                !matches!(&got, Got::Publish(p) if p.topic.starts_with('$')),
+                "{got:?}"
+            );
         }
         all.send(&unsubscribe(V311, 2, &[filter]));
         wait_for(&mut all, |got| matches!(got, Got::Unsuback(2, _)));
@@ -154,7 +156,11 @@ fn subscribing_again_replaces_the_subscription(bench: &Bench<'_>) {
     let topic = bench.topic("t");
     for persistent in [false, true] {
         let session = connect(V311, &bench.id(&persistent.to_string()));
-        let session = if persistent { session.persistent() } else { session };
+        let session = if persistent {
+            session.persistent()
+        } else {
+            session
+        };
         let mut subscriber = bench.client(&session);
         let mut publisher = bench.clean(V311, "p");
         for qos in [2, 0, 1] {
@@ -169,7 +175,11 @@ fn subscribing_again_replaces_the_subscription(bench: &Bench<'_>) {
 
 fn overlapping(bench: &Bench<'_>, persistent: bool) {
     let session = connect(V5, &bench.id("s"));
-    let session = if persistent { session.persistent() } else { session };
+    let session = if persistent {
+        session.persistent()
+    } else {
+        session
+    };
     let mut subscriber = bench.client(&session);
     let mut publisher = bench.clean(V5, "p");
     let topic = bench.topic("a/b");
@@ -197,7 +207,11 @@ fn the_same_topic_reaches_every_subscriber(bench: &Bench<'_>) {
     let mut subscribers: Vec<Client> = (0..24)
         .map(|n| {
             let session = connect([V31, V311, V5][n % 3], &bench.id(&n.to_string()));
-            let session = if n % 4 == 0 { session.persistent() } else { session };
+            let session = if n % 4 == 0 {
+                session.persistent()
+            } else {
+                session
+            };
             let mut subscriber = bench.client(&session);
             subscriber.subscribe(&topic, (n % 3) as u8);
             subscriber
@@ -235,7 +249,11 @@ fn unsuback_says_what_existed_in_5(bench: &Bench<'_>) {
     let (a, b) = (bench.topic("a"), bench.topic("b"));
     for persistent in [false, true] {
         let session = connect(V5, &bench.id(&persistent.to_string()));
-        let session = if persistent { session.persistent() } else { session };
+        let session = if persistent {
+            session.persistent()
+        } else {
+            session
+        };
         let mut client = bench.client(&session);
         client.subscribe(&a, 1);
         client.send(&unsubscribe(V5, 9, &[&b, &a, &a]));
@@ -246,7 +264,11 @@ fn unsuback_says_what_existed_in_5(bench: &Bench<'_>) {
 fn unsuback_has_no_codes_in_3(bench: &Bench<'_>) {
     for version in [V31, V311] {
         let mut client = bench.clean(version, &version.to_string());
-        client.send(&unsubscribe(version, 0x0102, &[&bench.topic("a"), &bench.topic("b")]));
+        client.send(&unsubscribe(
+            version,
+            0x0102,
+            &[&bench.topic("a"), &bench.topic("b")],
+        ));
         client.expect_bytes(&[0xb0, 2, 1, 2]);
     }
 }
@@ -274,7 +296,9 @@ fn a_filter_is_unsubscribed_only_as_it_was_subscribed(bench: &Bench<'_>) {
     subscriber.expect_message(&topic, "x", 1, false);
 }
 
-const INVALID: [&str; 9] = ["", "a/#/b", "#/a", "a#", "a/b#", "a+", "+a/b", "a/+b/c", "##"];
+const INVALID: [&str; 9] = [
+    "", "a/#/b", "#/a", "a#", "a/b#", "a+", "+a/b", "a/+b/c", "##",
+];
 
 fn invalid_filters_close_the_connection(bench: &Bench<'_>) {
     for version in [V31, V311, V5] {
@@ -310,7 +334,11 @@ fn no_local_keeps_own_messages_away(bench: &Bench<'_>) {
     let topic = bench.topic("t");
     for persistent in [false, true] {
         let session = connect(V5, &bench.id(&persistent.to_string()));
-        let session = if persistent { session.persistent() } else { session };
+        let session = if persistent {
+            session.persistent()
+        } else {
+            session
+        };
         let mut client = bench.client(&session);
         let mut other = bench.clean(V5, "other");
         client.subscribe(&topic, 2 | NO_LOCAL);
@@ -351,12 +379,18 @@ fn shared_subscriptions_are_refused(bench: &Bench<'_>) {
 
 fn many_filters_in_one_packet(bench: &Bench<'_>) {
     let names: Vec<String> = (0..500).map(|n| bench.topic(&n.to_string())).collect();
-    let filters: Vec<(&str, u8)> =
-        names.iter().enumerate().map(|(n, f)| (&**f, (n % 3) as u8)).collect();
+    let filters: Vec<(&str, u8)> = names
+        .iter()
+        .enumerate()
+        .map(|(n, f)| (&**f, (n % 3) as u8))
+        .collect();
     for version in [V311, V5] {
         let mut client = bench.clean(version, &version.to_string());
         client.send(&subscribe_with(version, 1, &[], &filters));
-        client.expect(Got::Suback(1, filters.iter().map(|(_, qos)| *qos).collect()));
+        client.expect(Got::Suback(
+            1,
+            filters.iter().map(|(_, qos)| *qos).collect(),
+        ));
         let mut publisher = bench.clean(version, &format!("p{version}"));
         for (name, qos) in filters.iter().step_by(50) {
             publisher.publish(&publish(name, "x", 2, 1));

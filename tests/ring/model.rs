@@ -170,6 +170,8 @@ impl World {
         };
         let (member, incarnation) = (dead.ports.member, dead.ports.incarnation);
         for other in self.members.iter_mut().flatten() {
+            // The supervisor's message wakes it.
+            other.wake();
             other.mesh.peer_gone(member, incarnation);
         }
         self.expected.retain(|(writer, reader), records| {

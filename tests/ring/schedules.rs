@@ -5,8 +5,9 @@
 //! `LOOM_MAX_PREEMPTIONS` raises the bound for a longer run.
 
 use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32 as PlainU32, Ordering};
-use std::sync::{Arc, Mutex};
 
 use loom::cell::UnsafeCell;
 use loom::sync::Notify;
@@ -39,8 +40,9 @@ enum Planted {
     RelaxedStart,
 }
 
+/// `Rc` will do: loom's threads take turns on one of ours.
 #[derive(Clone)]
-struct Memory(Arc<Shared>);
+struct Memory(Rc<Shared>);
 
 struct Shared {
     planted: Planted,
@@ -69,7 +71,7 @@ impl Memory {
     }
 
     fn new(planted: Planted, words: &[usize], bytes: usize, cells: usize) -> Self {
-        Self(Arc::new(Shared {
+        Self(Rc::new(Shared {
             planted,
             words: words.iter().map(|at| (*at, AtomicU32::new(0))).collect(),
             plain: (0..256).map(|_| PlainU32::new(0)).collect(),
@@ -138,7 +140,7 @@ impl Region for Memory {
 }
 
 #[derive(Clone)]
-struct Chime(Arc<Notify>);
+struct Chime(Rc<Notify>);
 
 impl Bell for Chime {
     fn ring(&self) {
@@ -186,7 +188,7 @@ impl Member {
             incarnation: Incarnation(slot as u32 + 1),
             outbox: Memory::outbox(planted),
             cursors: Memory::cursors(planted),
-            chime: Chime(Arc::new(Notify::new())),
+            chime: Chime(Rc::new(Notify::new())),
         };
         let mesh = LoomMesh::over(
             ports.member,

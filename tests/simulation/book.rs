@@ -24,7 +24,8 @@ pub struct Publish {
     pub clears: bool,
     /// Seconds that it lives.
     pub expiry: Option<u32>,
-    /// When its first byte left the client; for a will, when its connection was told that it stands.
+    /// When its first byte left the client; for a will, when its CONNECT did: it may come
+    /// before its client has read its CONNACK.
     pub sent: u64,
     pub accepted: Option<Moment>,
     /// It was sent again, or its connection was lost before it was accepted: at QoS 1 it may come twice.
@@ -51,7 +52,7 @@ pub struct Session {
 }
 
 /// One SUBSCRIBE.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Subscription {
     pub filter: String,
     pub options: SubscriptionOptions,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use mosquitto::base::clock::Instant;
 use mosquitto::mqtt::decode::decode;
 use mosquitto::mqtt::encode::encode;
 use mosquitto::mqtt::frame::frame;
@@ -28,6 +29,8 @@ pub struct Client {
     /// When this connection was opened, and the last one lost.
     pub opened: Moment,
     lost: Moment,
+    /// Connections were lost since before they brought a CONNACK.
+    missed_connack: bool,
     /// Which of the book's sessions this is.
     pub session: Option<usize>,
     next_packet_id: u16,
@@ -72,6 +75,8 @@ struct Outgoing {
     number: u64,
     qos: Qos,
     released: bool,
+    /// Whether it was accepted will never be known.
+    given_up: bool,
 }
 
 /// What a client publishes.
@@ -98,6 +103,7 @@ impl Client {
             link: Link::Down,
             opened: Moment::default(),
             lost: Moment::default(),
+            missed_connack: false,
             session: None,
             next_packet_id: 0,
             outgoing: Vec::new(),
@@ -207,6 +213,7 @@ impl Client {
                 number,
                 qos: say.qos,
                 released: false,
+                given_up: false,
             });
         }
         trace!(
@@ -334,14 +341,14 @@ impl Client {
     /// DISCONNECT, and the will that it removes, if any. Whether that will comes is open until the broker has read it.
     pub fn disconnect(
         &mut self,
-        with_will: bool,
+        (with_will, is_alone): (bool, bool),
         book: &mut Book,
         at: Moment,
     ) -> (Vec<u8>, Option<u64>) {
         let with_will = with_will && self.version == Version::V5;
         let mut removed = None;
         if with_will {
-            self.cut(book, at);
+            self.cut(is_alone, book, at);
         } else if let Some(number) = self.will.filter(|_| matches!(self.link, Link::Up(_))) {
             book.wills.insert(number, Fate::May);
             removed = Some(number);
@@ -354,7 +361,8 @@ impl Client {
     }
 
     /// The connection ends without a good-bye: its will must come. It may have ended at `at.now` already.
-    pub fn cut(&mut self, book: &mut Book, at: Moment) {
+    /// `is_alone`: no older connection of this client can still take the session over.
+    pub fn cut(&mut self, is_alone: bool, book: &mut Book, at: Moment) {
         let (Link::Up(_), Some(number)) = (self.link, self.will) else {
             return;
         };
@@ -364,6 +372,7 @@ impl Client {
         let lives = if self.persistent { self.expiry } else { 0 };
         let fate = match self.will_delay.min(lives) {
             0 => Fate::Must,
+            _ if !is_alone => Fate::May,
             delay => Fate::Delayed(at.now.after_secs(u64::from(delay))),
         };
         book.wills.insert(number, fate);
@@ -372,8 +381,13 @@ impl Client {
     /// The connection is gone, for whatever reason; it may be so since `at.now`.
     pub fn lost(&mut self, book: &mut Book, at: Moment) {
         trace!(at.step, "client {} lost {:?}", self.index, self.link);
-        if matches!(self.link, Link::Up(_)) {
-            self.lost = at;
+        match self.link {
+            Link::Up(_) => self.lost = at,
+            // Whether its session went on for a while, it cannot know.
+            _ => {
+                self.missed_connack = true;
+                self.doubt_wills(book);
+            }
         }
         self.link = Link::Down;
         self.subscribing.clear();
@@ -515,12 +529,11 @@ impl Client {
         let present = connack.session_present || (is_silent && known);
         if let Some(number) = self.will {
             book.wills.insert(number, Fate::May);
-            book.publishes[number as usize].sent = at.step;
         }
         self.settle_wills(present, book, at);
         if !present {
-            let expires = self.lost.now.after_secs(u64::from(self.expiry));
-            let is_owed = known && self.persistent && at.now < expires;
+            self.missed_connack = false;
+            let is_owed = known && self.persistent && at.now < self.expires();
             if is_owed && book.is_after_store_death(self.opened.step) {
                 return Err("a persistent session is not present any more".into());
             }
@@ -531,11 +544,15 @@ impl Client {
         if !self.persistent {
             return Err("a clean session is present".into());
         }
+        if std::mem::take(&mut self.missed_connack) && at.now >= self.expires() {
+            self.doubt_session(book, at);
+        }
         match self.session {
             Some(session) => book.sessions[session].connections += 1,
             // Its first CONNACK was lost.
             None => {
-                self.session = Some(book.begin_session(self.index, self.persistent, self.opened, at));
+                self.session =
+                    Some(book.begin_session(self.index, self.persistent, self.opened, at));
             }
         }
         Ok(self.resend(book))
@@ -554,6 +571,44 @@ impl Client {
                     (true, false) => Fate::May,
                     (false, _) => Fate::Must,
                 };
+            }
+        }
+    }
+
+    /// When its session may have ended, if the broker knew of the end of the last connection at once.
+    fn expires(&self) -> Instant {
+        self.lost.now.after_secs(u64::from(self.expiry))
+    }
+
+    /// The session may have expired, and another one have begun whose CONNACK was lost. What the client knows of it is
+    /// worth nothing: nothing that was subscribed to is owed any more, but all of it may come. It gives up what it had
+    /// not sent to the end.
+    fn doubt_session(&mut self, book: &mut Book, at: Moment) {
+        let Some(old) = self.session else { return };
+        let new = book.begin_session(self.index, self.persistent, self.opened, at);
+        book.sessions[old].ended.get_or_insert(at.step);
+        let mut subscriptions = book.sessions[old].subscriptions.clone();
+        for subscription in &mut subscriptions {
+            subscription.from = None;
+            subscription.until.get_or_insert(at.step);
+        }
+        book.sessions[new].subscriptions = subscriptions;
+        book.sessions[new].began = book.sessions[old].began;
+        self.session = Some(new);
+        self.received.clear();
+        // Packet ids are to be free again on the other side too.
+        self.outgoing.retain(|o| o.qos == Qos::ExactlyOnce);
+        for outgoing in &mut self.outgoing {
+            outgoing.given_up |= !outgoing.released;
+            outgoing.released = true;
+        }
+    }
+
+    fn doubt_wills(&self, book: &mut Book) {
+        for (number, fate) in &mut book.wills {
+            let of = &book.publishes[*number as usize];
+            if matches!(fate, Fate::Delayed(_)) && of.publisher == self.index {
+                *fate = Fate::May;
             }
         }
     }
@@ -637,8 +692,10 @@ impl Client {
         let done = self
             .outgoing
             .remove(place.ok_or(format!("{ack:?} for nothing"))?);
-        let publish = &mut book.publishes[done.number as usize];
-        publish.accepted.get_or_insert(at);
+        if !done.given_up {
+            let publish = &mut book.publishes[done.number as usize];
+            publish.accepted.get_or_insert(at);
+        }
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Random histories: clients, members and faults, one small step at a time, then the book is checked.
 
-use mosquitto::base::ids::MemberId;
+use mosquitto::base::ids::{MemberId, MemberMask};
 use mosquitto::config::Config;
 use mosquitto::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 
@@ -93,7 +93,13 @@ fn step(world: &mut World, faults: u64) -> Result<(), String> {
 fn some_turn(world: &mut World) {
     let slot = MemberId::new(world.random.below(world.workers + 1)).unwrap();
     let most = 1 + world.random.below(8);
-    world.turn(slot, most, None);
+    // Some inboxes are read later than others.
+    let from = if world.random.one_in(3) {
+        MemberMask(world.random.next())
+    } else {
+        MemberMask::ALL
+    };
+    world.turn_reading(slot, from, most, None);
 }
 
 /// Everybody comes back, everything arrives, somebody looks at what is retained, then the book is checked.

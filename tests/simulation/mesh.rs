@@ -87,6 +87,17 @@ impl Net {
         }
     }
 
+    /// A reader died: what is not in the ring yet is not for the next one in its slot.
+    pub fn forget_reader(&mut self, writer: Life, reader: Life) {
+        if let Some(outbox) = self.outboxes.get_mut(&writer) {
+            outbox.readers.remove(&reader.0);
+            let written = outbox.written as usize;
+            for record in &mut outbox.records[written..] {
+                record.to = record.to.without(reader.0);
+            }
+        }
+    }
+
     /// The owner died: what it had not published never was.
     pub fn cut(&mut self, life: Life) {
         if let Some(outbox) = self.outboxes.get_mut(&life) {
@@ -118,6 +129,7 @@ impl Mesh for SimMesh<'_> {
     }
 
     fn append(&mut self, to: MemberMask, kind: u8, parts: &[&[u8]]) -> Serial {
+        let to = to.intersection(self.live());
         let mut net = self.net.borrow_mut();
         let outbox = net.outboxes.get_mut(&self.me).unwrap();
         outbox.records.push(Record {

@@ -76,6 +76,7 @@ impl Book {
         }
         // What is repeated was matched long ago.
         let stood: Vec<&Subscription> = matching()
+            .filter(|s| s.takes(session.client, publish))
             .filter(|s| !delivery.dup && s.stood(publish, delivery.step))
             .collect();
         if stood
@@ -115,13 +116,20 @@ impl Book {
     fn check_order(&self, session: &Session) -> Result<(), String> {
         let mut last: BTreeMap<(usize, &str, Qos, Qos), u64> = BTreeMap::new();
         let mut seen = BTreeSet::new();
-        for delivery in session.received.iter().filter(|d| !d.retain) {
-            if !seen.insert(delivery.number) {
+        for delivery in &session.received {
+            // One with the flag may be what was retained, whenever that was.
+            if !seen.insert(delivery.number) || delivery.retain {
                 continue;
             }
             let publish = self.publish_of(delivery)?;
-            // One that was sent before it was owed, and again afterwards, may come late.
-            if publish.will || (publish.resent && !session.was_owed(publish)) {
+            // One that was sent before it was owed, and again afterwards, may come late; so may one of which the first
+            // copy expired, was lost at QoS 0, or waits at another QoS.
+            let is_other = |d: &Delivery| d.number == delivery.number && d.qos != delivery.qos;
+            let may_be_late = !session.was_owed(publish)
+                || publish.may_expire()
+                || delivery.qos == Qos::AtMostOnce
+                || session.received.iter().any(is_other);
+            if publish.will || (publish.resent && may_be_late) {
                 continue;
             }
             let topic = publish.topic.as_str();
@@ -389,6 +397,7 @@ impl Session {
         self.subscriptions.iter().any(|s| {
             s.matches(&publish.topic)
                 && s.options.qos != Qos::AtMostOnce
+                && s.takes(self.client, publish)
                 && s.stood(publish, publish.sent)
         })
     }

@@ -130,9 +130,7 @@ impl World {
                     });
                 }
                 Told::Gone(life) => {
-                    if let Some(outbox) = net.borrow_mut().outboxes.get_mut(&member.life) {
-                        outbox.readers.remove(&life.0);
-                    }
+                    net.borrow_mut().forget_reader(member.life, life);
                     member.draining.insert(life);
                     member.step(&net, log, now, |brain, cx| match brain {
                         Brain::Worker(worker) => worker.member_gone(life.0, life.1, cx),

@@ -111,6 +111,8 @@ pub struct World {
     pub newest: MemberId,
     /// Bytes that are read from a connection at once, at most.
     pub chunk: usize,
+    /// Bytes that clients have read.
+    heard: usize,
 }
 
 /// Where in its turn a member dies.
@@ -156,6 +158,7 @@ impl World {
             workers,
             newest: MemberId::STORE,
             chunk: 200,
+            heard: 0,
         };
         for slot in 0..=workers {
             world.start(MemberId::new(slot).unwrap());
@@ -183,6 +186,21 @@ impl World {
             step: self.step,
             now,
         }
+    }
+
+    /// Clients of which more than one connection stands: the CONNECT of an older one may be read later.
+    fn with_strays(&self) -> BTreeSet<usize> {
+        let mut seen = BTreeSet::new();
+        let clients = self.pipes.values().filter_map(|pipe| pipe.client);
+        clients.filter(|client| !seen.insert(*client)).collect()
+    }
+
+    /// A client's connection ends without a good-bye.
+    fn cut(&mut self, client: usize) {
+        let at = self.end_of(client);
+        let is_alone = !self.with_strays().contains(&client);
+        self.book.calm = false;
+        self.clients[client].cut(is_alone, &mut self.book, at);
     }
 
     /// A worker's slot at random.
@@ -248,7 +266,7 @@ impl World {
         if slot == MemberId::STORE {
             self.book.store_died(self.step);
         }
-        let at = self.moment();
+        let (at, strays) = (self.moment(), self.with_strays());
         for (key, pipe) in &mut self.pipes {
             if pipe.accepted.is_none_or(|(i, _)| i != life.1) {
                 continue;
@@ -256,7 +274,8 @@ impl World {
             pipe.broker_closed = true;
             let client = pipe.client.map(|c| &mut self.clients[c]);
             if let Some(client) = client.filter(|c| c.link.pipe() == Some(*key)) {
-                client.cut(&mut self.book, at);
+                let is_alone = !strays.contains(&client.index);
+                client.cut(is_alone, &mut self.book, at);
             }
         }
         for others in self.dead.values_mut() {
@@ -343,8 +362,7 @@ impl World {
             return;
         };
         let at = self.end_of(client);
-        self.book.calm = false;
-        self.clients[client].cut(&mut self.book, at);
+        self.cut(client);
         self.clients[client].lost(&mut self.book, at);
         self.hang_up(key);
     }
@@ -355,7 +373,9 @@ impl World {
             return;
         };
         let at = self.end_of(client);
-        let (bytes, removed) = self.clients[client].disconnect(with_will, &mut self.book, at);
+        let is_alone = !self.with_strays().contains(&client);
+        let how = (with_will, is_alone);
+        let (bytes, removed) = self.clients[client].disconnect(how, &mut self.book, at);
         trace!(
             self.step,
             "client {client} disconnects, will removed: {removed:?}"
@@ -382,8 +402,7 @@ impl World {
     pub fn abandon(&mut self, client: usize) {
         trace!(self.step, "client {client} abandons its connection");
         let at = self.end_of(client);
-        self.book.calm = false;
-        self.clients[client].cut(&mut self.book, at);
+        self.cut(client);
         self.clients[client].lost(&mut self.book, at);
     }
 
@@ -411,14 +430,15 @@ impl World {
             .read(&bytes, &mut self.book, at)
             .map_err(|e| format!("client {client}: {e}"))?;
         pipe.to_client.splice(0..0, bytes[used..].iter().copied());
+        self.heard += used;
         pipe.to_broker.extend(answer);
         if pipe.broker_closed && pipe.to_client.is_empty() {
-            let at = self.end_of(client);
-            self.pipes.remove(&key);
             if self.book.calm {
                 return Err(format!("client {client} was cut off for no reason"));
             }
-            self.clients[client].cut(&mut self.book, at);
+            let at = self.end_of(client);
+            self.cut(client);
+            self.pipes.remove(&key);
             self.clients[client].lost(&mut self.book, at);
         }
         Ok(())
@@ -477,8 +497,8 @@ impl World {
             .map(|m| (m.told.len(), m.joining.len()))
             .collect();
         format!(
-            "{outboxes:?} {:?} {pipes:?} {links:?} {told:?} {:?}",
-            net.cursors, self.dead
+            "{outboxes:?} {:?} {pipes:?} {links:?} {told:?} {:?} {}",
+            net.cursors, self.dead, self.heard
         )
     }
 

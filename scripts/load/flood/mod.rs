@@ -2,9 +2,10 @@
 //!
 //! Each connection sends a script that depends on the seed and its number alone. Half of them begin with a valid
 //! CONNECT and valid packets; then, and in the other half at once, come packets that are mutated, random or not
-//! allowed, and an end of one kind or another; whole or in pieces, [`PACKETS_PER_CONNECTION`] packets at most. The broker may close a connection at any point of it. What it may not do is
-//! die, hang on one of them, or disturb the three pairs of decent clients (QoS 0, 1 and 2), whose messages are
-//! checked one by one; those connections are never closed by a broker that works.
+//! allowed, and an end of one kind or another; whole or in pieces, [`PACKETS_PER_CONNECTION`] packets at most. The
+//! broker may close a connection at any point of it. What it may not do is die, hang on one of them, or disturb the
+//! three pairs of decent clients (QoS 0, 1 and 2), whose messages are checked one by one; those connections are never
+//! closed by a broker that works.
 
 mod random;
 mod script;

@@ -27,10 +27,10 @@ pub static ROWS: &[Row] = &[
         "allow_duplicate_messages",
         Kind::Bool,
         "true",
-        "Whether a client with overlapping subscriptions gets a message once for each of them that matches.",
+        "Accepted without effect: a client with overlapping subscriptions gets a message once.",
     )
-    .accepts(&["true"])
-    .deprecated("the default is the only behaviour"),
+    .accepts_any()
+    .deprecated("a client with overlapping subscriptions gets a message once"),
     Row::new(
         "allow_zero_length_clientid",
         Kind::Bool,

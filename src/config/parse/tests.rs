@@ -313,7 +313,6 @@ fn what_is_not_built_is_refused_with_its_line() {
         "protocol websockets",
         "listener 0 /run/m.sock",
         "log_dest syslog",
-        "allow_duplicate_messages false",
         "mount_point m/",
     ] {
         assert!(

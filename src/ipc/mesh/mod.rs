@@ -203,7 +203,7 @@ pub enum ToWorker<'a> {
         claim: ClaimSerial,
         packet_id: PacketId,
     },
-    /// Filters of the session that was just granted: (options byte, subscription id or 0, filter), for QoS 0.
+    /// Filters of the session that is granted next: (options byte, subscription id or 0, filter), for QoS 0.
     SessionFilters {
         claim: ClaimSerial,
         filters: Vec<(u8, u32, &'a str)>,

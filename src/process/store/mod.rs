@@ -10,9 +10,8 @@ use std::rc::Rc;
 use authority::{Store, StoreSettings};
 
 use super::child::Child;
-use super::member::{self, Brain, Identity, Member, MemberError, Phase};
+use super::member::{self, Brain, Event, Identity, Member, MemberError, Phase};
 use crate::base::clock::Instant;
-use crate::base::ids::{Incarnation, MemberId};
 use crate::base::limits::INBOX_BYTES_PER_TURN;
 use crate::config::Config;
 use crate::net::Token;
@@ -45,7 +44,7 @@ fn turn(store: &mut Member<Store>) -> Result<(), MemberError> {
         }
     }
     store.inboxes(INBOX_BYTES_PER_TURN);
-    store.with_cx(|brain, cx| brain.tick(cx));
+    store.step(Event::Tick);
     store.finish_turn()?;
     store.write_log();
     Ok(())
@@ -69,73 +68,36 @@ fn settings(config: &Config) -> StoreSettings {
 }
 
 impl Brain for Store {
-    fn record(
-        &mut self,
-        from: MemberId,
-        incarnation: Incarnation,
-        kind: u8,
-        bytes: &[u8],
-        cx: &mut Cx<'_, SharedMesh>,
-    ) {
-        self.record(from, incarnation, kind, bytes, cx);
-    }
-
-    fn member_joined(
-        &mut self,
-        member: MemberId,
-        incarnation: Incarnation,
-        cx: &mut Cx<'_, SharedMesh>,
-    ) {
-        self.member_joined(member, incarnation, cx);
-    }
-
-    fn member_gone(
-        &mut self,
-        member: MemberId,
-        incarnation: Incarnation,
-        cx: &mut Cx<'_, SharedMesh>,
-    ) {
-        self.member_gone(member, incarnation, cx);
-    }
-
-    fn member_drained(&mut self, _: MemberId, _: Incarnation, _: &mut Cx<'_, SharedMesh>) {
-        // What it left behind is settled when everybody has drained it.
-    }
-
-    fn member_removed(
-        &mut self,
-        member: MemberId,
-        incarnation: Incarnation,
-        cx: &mut Cx<'_, SharedMesh>,
-    ) {
-        self.member_removed(member, incarnation, cx);
+    fn step(&mut self, event: Event<'_>, cx: &mut Cx<'_, SharedMesh>) {
+        match event {
+            Event::Record {
+                from,
+                incarnation,
+                kind,
+                bytes,
+            } => self.record(from, incarnation, kind, bytes, cx),
+            Event::Joined(member, incarnation) => self.member_joined(member, incarnation, cx),
+            Event::Gone(member, incarnation) => self.member_gone(member, incarnation, cx),
+            Event::Removed(member, incarnation) => self.member_removed(member, incarnation, cx),
+            Event::Tick => self.tick(cx),
+            Event::EndOfTurn => self.end_of_turn(cx),
+            Event::Flushed => self.flushed(cx),
+            // As the original: no delay outlives the broker.
+            Event::Quiesce => self.publish_delayed_wills(cx),
+            // What a member left behind is settled when everybody has drained it; and the store has no clients.
+            Event::Drained(..) | Event::Stop => {}
+        }
     }
 
     fn configure(&mut self, config: Rc<Config>) {
         self.set_settings(settings(&config));
     }
 
-    fn tick(&mut self, cx: &mut Cx<'_, SharedMesh>) {
-        self.tick(cx);
-    }
-
     fn next_deadline(&self, _: &Cx<'_, SharedMesh>) -> Option<Instant> {
         self.next_deadline()
     }
 
-    fn end_of_turn(&mut self, cx: &mut Cx<'_, SharedMesh>) {
-        self.end_of_turn(cx);
-    }
-
-    fn flushed(&mut self, cx: &mut Cx<'_, SharedMesh>) {
-        self.flushed(cx);
-    }
-
-    fn quiesce(&mut self, _: &mut Cx<'_, SharedMesh>) {}
-
     fn is_quiet(&self, cx: &Cx<'_, SharedMesh>) -> bool {
-        cx.mesh.overflow_bytes() == 0
+        cx.mesh.overflow_bytes() == 0 && cx.mesh.passed(cx.mesh.live()) >= cx.mesh.head()
     }
-
-    fn stop(&mut self, _: &mut Cx<'_, SharedMesh>) {}
 }

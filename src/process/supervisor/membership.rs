@@ -526,12 +526,11 @@ impl Membership {
             return;
         }
         let mut waiting = MemberMask::NONE;
+        // The store too: it publishes the wills that wait for their delay.
         for to in self.introduced() {
-            if to.member != MemberId::STORE {
-                waiting = waiting.with(to.member);
-                let word = Word::Quiesce;
-                out.push(Action::Tell { to, word });
-            }
+            waiting = waiting.with(to.member);
+            let word = Word::Quiesce;
+            out.push(Action::Tell { to, word });
         }
         for slot in &mut self.slots {
             slot.start_at = None;

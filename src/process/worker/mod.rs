@@ -12,9 +12,9 @@ use dispatch::{AcceptedFrom, ConnId, HangUp, Worker};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::child::Child;
-use super::member::{self, Brain, Identity, Member, MemberError, Phase, Sockets};
+use super::member::{self, Brain, Event, Identity, Member, MemberError, Phase, Sockets};
 use crate::base::clock::Instant;
-use crate::base::ids::{Incarnation, MemberId};
+use crate::base::ids::MemberId;
 use crate::base::limits::{
     CONNECTIONS_BETWEEN_INBOXES, DESCRIPTORS_RESERVED, INBOX_BYTES_PER_TURN, INPUT_BYTES_PER_TURN,
     OVERFLOW_BYTES_PAUSE,
@@ -81,7 +81,7 @@ impl Loop {
         self.accept();
         self.read();
         self.connections.tick(self.member.now);
-        self.member.with_cx(|brain, cx| brain.tick(cx));
+        self.member.step(Event::Tick);
         self.read_silent();
         self.member.finish_turn()?;
         self.write();
@@ -330,82 +330,35 @@ fn connections_max() -> usize {
 }
 
 impl Brain for Worker {
-    fn record(
-        &mut self,
-        from: MemberId,
-        incarnation: Incarnation,
-        kind: u8,
-        bytes: &[u8],
-        cx: &mut Cx<'_, SharedMesh>,
-    ) {
-        self.record(from, incarnation, kind, bytes, cx);
-    }
-
-    fn member_joined(
-        &mut self,
-        member: MemberId,
-        incarnation: Incarnation,
-        cx: &mut Cx<'_, SharedMesh>,
-    ) {
-        self.member_joined(member, incarnation, cx);
-    }
-
-    fn member_gone(
-        &mut self,
-        member: MemberId,
-        incarnation: Incarnation,
-        cx: &mut Cx<'_, SharedMesh>,
-    ) {
-        self.member_gone(member, incarnation, cx);
-    }
-
-    fn member_drained(
-        &mut self,
-        member: MemberId,
-        incarnation: Incarnation,
-        cx: &mut Cx<'_, SharedMesh>,
-    ) {
-        self.member_drained(member, incarnation, cx);
-    }
-
-    fn member_removed(
-        &mut self,
-        member: MemberId,
-        incarnation: Incarnation,
-        cx: &mut Cx<'_, SharedMesh>,
-    ) {
-        self.member_removed(member, incarnation, cx);
+    fn step(&mut self, event: Event<'_>, cx: &mut Cx<'_, SharedMesh>) {
+        match event {
+            Event::Record {
+                from,
+                incarnation,
+                kind,
+                bytes,
+            } => self.record(from, incarnation, kind, bytes, cx),
+            Event::Joined(member, incarnation) => self.member_joined(member, incarnation, cx),
+            Event::Gone(member, incarnation) => self.member_gone(member, incarnation, cx),
+            Event::Drained(member, incarnation) => self.member_drained(member, incarnation, cx),
+            Event::Removed(member, incarnation) => self.member_removed(member, incarnation, cx),
+            Event::Tick => self.tick(cx),
+            Event::EndOfTurn => self.end_of_turn(cx),
+            Event::Flushed => self.flushed(cx),
+            Event::Quiesce => self.quiesce(cx),
+            Event::Stop => self.stop(cx),
+        }
     }
 
     fn configure(&mut self, config: Rc<Config>) {
         self.set_config(config);
     }
 
-    fn tick(&mut self, cx: &mut Cx<'_, SharedMesh>) {
-        self.tick(cx);
-    }
-
     fn next_deadline(&self, cx: &Cx<'_, SharedMesh>) -> Option<Instant> {
         self.next_deadline(cx)
     }
 
-    fn end_of_turn(&mut self, cx: &mut Cx<'_, SharedMesh>) {
-        self.end_of_turn(cx);
-    }
-
-    fn flushed(&mut self, cx: &mut Cx<'_, SharedMesh>) {
-        self.flushed(cx);
-    }
-
-    fn quiesce(&mut self, cx: &mut Cx<'_, SharedMesh>) {
-        self.quiesce(cx);
-    }
-
     fn is_quiet(&self, cx: &Cx<'_, SharedMesh>) -> bool {
         self.is_quiet(cx)
-    }
-
-    fn stop(&mut self, cx: &mut Cx<'_, SharedMesh>) {
-        self.stop(cx);
     }
 }

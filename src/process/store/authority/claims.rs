@@ -138,10 +138,11 @@ impl Store {
             stored,
             received,
         };
-        self.tell(key, &grant, cx);
+        // The filters first: once the client is let in, it may change them.
         if continues {
             self.tell_filters(client, key, cx);
         }
+        self.tell(key, &grant, cx);
         if stored {
             self.feed(client, cx);
         }

@@ -188,18 +188,23 @@ impl Gap {
         }
     }
 
-    /// Whether a message that `of` published on `topic` is older than the SUBSCRIBE, although it comes after it.
+    /// Whether the message in hand, that `of` published on `topic`, is older than the SUBSCRIBE, although it comes
+    /// after it.
     pub fn is_late<M: Mesh>(
         &self,
         topic: Topic<'_>,
         of: (MemberId, Incarnation),
         mesh: &M,
     ) -> bool {
-        let is_before = |(member, incarnation, _): &&_| (*member, *incarnation) == of;
-        let head = self.late.iter().find(is_before);
+        let is_of = |(member, incarnation, _): &&_| (*member, *incarnation) == of;
+        // The record in hand counts as applied: the last one before the SUBSCRIBE ends where the outbox ended then.
+        let is_before = |(member, _, end): &(_, _, _)| {
+            mesh.applied(*member)
+                .is_some_and(|(now, at)| now == of.1 && at <= *end)
+        };
         let matches = |s: &Scan| Filter::new(&s.filter).is_some_and(|f| f.matches(topic));
         !self.is_ready
-            && head.is_some_and(|head| !applied(std::slice::from_ref(head), mesh))
+            && self.late.iter().find(is_of).is_some_and(is_before)
             && self.scans.iter().any(matches)
     }
 }

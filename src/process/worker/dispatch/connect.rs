@@ -248,7 +248,8 @@ impl Worker {
         builder.push(Property::SharedSubscriptionAvailable(false));
     }
 
-    /// The subscriptions of a stored session that continues: its QoS 0 messages come directly.
+    /// The subscriptions of a stored session that continues: its QoS 0 messages come directly. They come before the
+    /// grant, so that nothing that the client says can be older.
     pub(super) fn on_session_filters<M: Mesh>(
         &mut self,
         claim: ClaimSerial,
@@ -256,6 +257,11 @@ impl Worker {
         cx: &mut Cx<'_, M>,
     ) {
         let id = ConnId::of(claim);
+        let conn = self.conns.get_mut(id);
+        let Some(conn) = conn.filter(|c| c.stage == Stage::Claiming) else {
+            return;
+        };
+        conn.client.stored = true;
         let mut changes = Vec::new();
         for (options, identifier, name) in filters {
             let Some(filter) = Filter::new(name) else {

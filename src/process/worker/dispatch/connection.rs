@@ -74,6 +74,8 @@ pub struct Connection {
     pub dirty: bool,
     /// Packets for it that wait until a record is covered, and how long they are.
     pub held: u32,
+    /// Its CONNACK waits for nothing any more.
+    pub greeted: bool,
     pub held_bytes: usize,
     /// The store wants it closed for this reason, once what it sent has been read; and how often it was looked at.
     pub evicting: Option<(u8, u16)>,
@@ -110,6 +112,9 @@ pub struct Client {
     /// Answers to retained requests that are under way, and topics that came live meanwhile (hashed).
     pub retained_pending: u32,
     pub seen_live: HashSet<u64, RandomState>,
+    /// SUBACKs that wait for other members, and what the store's deliveries have to say behind them.
+    pub subacks_owed: u32,
+    pub behind_suback: Vec<u8>,
     /// Retained requests that the store has not answered, and what to ask for next.
     pub retained_requested: usize,
     pub retained_waiting: VecDeque<(Box<str>, LocalSubscription)>,
@@ -140,6 +145,8 @@ impl Client {
             filters: HashSet::default(),
             retained_pending: 0,
             seen_live: HashSet::default(),
+            subacks_owed: 0,
+            behind_suback: Vec::new(),
             retained_requested: 0,
             retained_waiting: VecDeque::new(),
             tell_id: false,
@@ -159,6 +166,7 @@ impl Connection {
             output: Output::default(),
             dirty: false,
             held: 0,
+            greeted: false,
             held_bytes: 0,
             evicting: None,
             heard: now,
@@ -170,7 +178,7 @@ impl Connection {
 
     /// Bytes that wait to be written, or to be allowed to.
     pub fn unsent(&self) -> usize {
-        self.output.len() + self.held_bytes
+        self.output.len() + self.held_bytes + self.client.behind_suback.len()
     }
 
     /// Takes no more of what can be dropped or can wait.

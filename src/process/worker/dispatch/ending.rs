@@ -111,7 +111,10 @@ impl Worker {
         self.forget_requests(id);
         match conn.stage {
             Stage::AwaitConnect => {}
-            Stage::Claiming => self.release(id, WillFate::Done, None, cx),
+            Stage::Claiming => {
+                self.unsubscribe_all(id, &mut conn, cx);
+                self.release(id, WillFate::Done, None, cx);
+            }
             Stage::Connected => self.end_session(id, &mut conn, ending, cx),
         }
         self.closed.push_back((id, conn.output));
@@ -271,14 +274,17 @@ impl Worker {
                     continue;
                 };
                 match silence_ends(conn) {
-                    // Granted meanwhile, with a timer of its own or none.
                     None => {}
                     Some(at) if at > cx.now => self.look_at(id, at, cx.now),
                     // While nothing is read, silence says nothing about the client.
                     Some(_) if !self.wants_input(id) => {
                         self.look_at(id, cx.now.after_secs(1), cx.now);
                     }
-                    Some(_) => self.silent.push_back(id),
+                    Some(_) => {
+                        // If the socket has something after all, silence begins anew.
+                        self.look_at(id, cx.now.after_secs(1), cx.now);
+                        self.silent.push_back(id);
+                    }
                 }
             }
         }
@@ -364,8 +370,15 @@ impl Worker {
                 continue;
             };
             if let Some(will) = conn.client.will.take() {
+                // With the release: should this worker not live to close the connection, the store finds nothing
+                // left to publish.
+                let release = Release {
+                    claim: id.claim(),
+                    will: WillFate::Done,
+                    expiry: None,
+                };
                 let number = conn.client.number;
-                self.publish_will(&will, number, None, cx);
+                self.publish_will(&will, number, Some(release), cx);
             }
         }
         self.quiescing = Some(self.last);
@@ -451,7 +464,7 @@ fn say_good_bye(conn: &mut Connection, ending: Ending) {
                 .append(|out| encode::encode(&connack, version, out));
         }
         // A server that has not sent CONNACK says nothing else [MQTT-3.14.0-1].
-        (Stage::Connected, _) if version == Version::V5 => {
+        (Stage::Connected, _) if version == Version::V5 && conn.greeted => {
             let disconnect = Packet::Disconnect(Disconnect { code, properties });
             conn.output
                 .append(|out| encode::encode(&disconnect, version, out));

@@ -1,12 +1,11 @@
 //! A message to many connections: matched once, encoded once per wire form, the bytes shared.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::connection::{Connection, LocalSubscription, Stage};
-use super::{ConnId, Held, Worker, hold, mark_dirty};
+use super::{ConnId, Worker, hold, mark_dirty};
 use crate::base::clock::Instant;
-use crate::base::ids::{ClaimSerial, Serial};
+use crate::base::ids::ClaimSerial;
 use crate::base::limits::{OUTPUT_SHARED_BYTES_MIN, SEEN_LIVE_MAX};
 use crate::base::log::LogType;
 use crate::ipc::mesh::{Deliver, Message};
@@ -173,13 +172,6 @@ impl Forms {
 /// The DUP bit of a PUBLISH [MQTT-3.3.1-1].
 const DUP: u8 = 0b1000;
 
-/// Where a packet goes, apart from the connection itself: the lists that it may have to enter.
-struct Lists<'a> {
-    dirty: &'a mut VecDeque<ConnId>,
-    held: &'a mut VecDeque<Held>,
-    last: Serial,
-}
-
 impl Worker {
     /// Sends a message to the clients of this worker that subscribed to it.
     pub(super) fn fan_out_local<M: Mesh>(
@@ -330,19 +322,7 @@ impl Worker {
                 Place::Full => return drop_message(&mut window.dropping, &conn.client.id, cx),
             }
         }
-        log_sending(conn, target, packet_id, false, message, cx);
-        let lists = Lists {
-            dirty: &mut self.dirty,
-            held: &mut self.held,
-            last: self.last,
-        };
-        write(
-            conn,
-            target.conn,
-            &self.fan_out.forms,
-            (form, packet_id, false),
-            lists,
-        );
+        self.put(target, form, (packet_id, false), message, cx);
     }
 
     /// The store feeds a stored session: its packet ids are given, its window is kept there.
@@ -374,19 +354,13 @@ impl Worker {
         if deliver.packet_id.is_none() && conn.is_full() {
             return drop_message(&mut conn.dropping, &conn.client.id, cx);
         }
-        log_sending(conn, &target, deliver.packet_id, deliver.dup, message, cx);
-        let lists = Lists {
-            dirty: &mut self.dirty,
-            held: &mut self.held,
-            last: self.last,
-        };
-        write(
-            conn,
-            id,
-            &self.fan_out.forms,
-            (form, deliver.packet_id, deliver.dup),
-            lists,
-        );
+        if conn.client.subacks_owed > 0 {
+            log_sending(conn, &target, deliver.packet_id, deliver.dup, message, cx);
+            let (forms, behind) = (&self.fan_out.forms, &mut conn.client.behind_suback);
+            forms.write(form, deliver.packet_id, deliver.dup, behind);
+            return behind.extend_from_slice(forms.shared.as_deref().unwrap_or_default());
+        }
+        self.put(&target, form, (deliver.packet_id, deliver.dup), message, cx);
     }
 
     fn skip_delivery<M: Mesh>(
@@ -447,44 +421,39 @@ impl Worker {
                 .fan_out
                 .forms
                 .form(conn.client.version, &target, &message, cx.now);
-            log_sending(conn, &target, Some(packet_id), false, &message, cx);
-            let lists = Lists {
-                dirty: &mut self.dirty,
-                held: &mut self.held,
-                last: self.last,
-            };
-            write(
-                conn,
-                id,
-                &self.fan_out.forms,
-                (form, Some(packet_id), false),
-                lists,
-            );
+            self.put(&target, form, (Some(packet_id), false), &message, cx);
         }
     }
-}
 
-/// Puts a form into a connection's output, or behind what is held for it.
-fn write(
-    conn: &mut Connection,
-    id: ConnId,
-    forms: &Forms,
-    what: (Form, Option<PacketId>, bool),
-    lists: Lists<'_>,
-) {
-    let (form, packet_id, dup) = what;
-    if conn.held > 0 {
-        let mut bytes = Vec::with_capacity(form.len);
-        forms.write(form, packet_id, dup, &mut bytes);
-        bytes.extend_from_slice(forms.shared.as_deref().unwrap_or_default());
-        return hold(lists.held, lists.last, id, conn, bytes);
+    /// Puts a form into a connection's output, or behind what is held for it. The packet id and whether it is a
+    /// repetition are this receiver's own.
+    fn put<M: Mesh>(
+        &mut self,
+        target: &Target,
+        form: Form,
+        own: (Option<PacketId>, bool),
+        message: &Message<'_>,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let Some(conn) = self.conns.get_mut(target.conn) else {
+            return;
+        };
+        let (packet_id, dup) = own;
+        log_sending(conn, target, packet_id, dup, message, cx);
+        let forms = &self.fan_out.forms;
+        if conn.held > 0 {
+            let mut bytes = Vec::with_capacity(form.len);
+            forms.write(form, packet_id, dup, &mut bytes);
+            bytes.extend_from_slice(forms.shared.as_deref().unwrap_or_default());
+            return hold(&mut self.held, self.last, target.conn, conn, bytes);
+        }
+        conn.output
+            .append(|out| forms.write(form, packet_id, dup, out));
+        if let Some(payload) = &forms.shared {
+            conn.output.push_shared(payload.clone());
+        }
+        mark_dirty(&mut self.dirty, target.conn, conn);
     }
-    conn.output
-        .append(|out| forms.write(form, packet_id, dup, out));
-    if let Some(payload) = &forms.shared {
-        conn.output.push_shared(payload.clone());
-    }
-    mark_dirty(lists.dirty, id, conn);
 }
 
 /// While an answer to a retained request is under way, remembers what came live: it is newer.

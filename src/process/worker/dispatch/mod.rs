@@ -343,6 +343,7 @@ impl Worker {
         let version = conn.client.version;
         if conn.held == 0 && after <= cx.mesh.covered() {
             conn.output.append(|out| write(version, out));
+            conn.greeted = true;
             mark_dirty(&mut self.dirty, id, conn);
             return;
         }
@@ -369,6 +370,7 @@ impl Worker {
                 conn.held -= 1;
                 conn.held_bytes -= held.bytes.len();
                 conn.output.push(&held.bytes);
+                conn.greeted = true;
                 mark_dirty(&mut self.dirty, held.conn, conn);
             }
         }

@@ -176,11 +176,7 @@ impl Worker {
         subscription: LocalSubscription,
         changes: &mut Vec<Announcement<'a>>,
     ) -> bool {
-        let Some(conn) = self
-            .conns
-            .get_mut(id)
-            .filter(|c| c.stage == Stage::Connected)
-        else {
+        let Some(conn) = self.conns.get_mut(id) else {
             return false;
         };
         let stored = conn.client.stored;
@@ -254,9 +250,26 @@ impl Worker {
         self.store_subscribing = self.store_subscribing.saturating_sub(one);
     }
 
+    /// Until it is sent, what the store delivers to its connection waits: retained messages come behind SUBACK.
     fn owe_suback(&mut self, pending: PendingSuback) {
+        if let Some(conn) = self.conns.get_mut(pending.conn) {
+            conn.client.subacks_owed += 1;
+        }
         self.suback_codes += pending.codes.len();
         self.subacks.push_back(pending);
+    }
+
+    fn send_behind_suback<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let client = &mut conn.client;
+        client.subacks_owed = client.subacks_owed.saturating_sub(1);
+        if client.subacks_owed > 0 || client.behind_suback.is_empty() {
+            return;
+        }
+        let bytes = std::mem::take(&mut client.behind_suback);
+        self.emit(id, Serial(0), cx, |_, out| out.extend_from_slice(&bytes));
     }
 
     /// The connection is over. The store answers no requests of connections that it knows to be gone, so nothing
@@ -342,6 +355,7 @@ impl Worker {
                 codes: &codes,
             };
             self.say_after_last(id, &Packet::Suback(suback), cx);
+            self.send_behind_suback(id, cx);
             self.request_waiting(id, cx);
         }
     }

@@ -185,7 +185,7 @@ fn a_session_that_continues_with_expiry_0_is_stored_until_its_connection_ends() 
     world.publish(conn, &message("t", Qos::AtLeastOnce));
     let said = world.said_to(conn);
     assert!(matches!(
-        said[0],
+        said[1],
         ToWorker::Grant {
             session_present: true,
             stored: true,

@@ -20,7 +20,7 @@ fn messages_wait_while_the_client_is_away_and_come_in_order() {
 }
 
 #[test]
-fn grant_then_filters_then_repetitions_then_what_is_new() {
+fn filters_then_grant_then_repetitions_then_what_is_new() {
     let mut world = World::with(StoreSettings {
         max_inflight_messages: 2,
         ..SETTINGS
@@ -43,8 +43,8 @@ fn grant_then_filters_then_repetitions_then_what_is_new() {
         received: vec![],
     };
     let filters = vec![(2, 0, "t")];
-    assert_eq!(said[0], grant);
-    assert_eq!(said[1], ToWorker::SessionFilters { claim, filters });
+    assert_eq!(said[0], ToWorker::SessionFilters { claim, filters });
+    assert_eq!(said[1], grant);
     let packet_id = PacketId::MIN;
     assert_eq!(said[2], ToWorker::Pubrel { claim, packet_id });
     assert!(matches!(&said[3], ToWorker::Deliver(d) if d.dup && d.packet_id == PacketId::new(2)));
@@ -114,7 +114,7 @@ fn a_qos_2_message_is_applied_once_until_it_is_released() {
     world.disconnect(conn);
     let conn = world.claim(1, persistent("id"));
     let said = world.said_to(conn);
-    assert!(matches!(&said[0], ToWorker::Grant { received, .. } if *received == [9]));
+    assert!(matches!(&said[1], ToWorker::Grant { received, .. } if *received == [9]));
     world.publish(conn, &sent);
     world.ack(conn, 9, AckKind::Pubrel);
     assert_eq!(world.topics().len(), 0);
