@@ -7,4 +7,6 @@ mod connections;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod supervision;
