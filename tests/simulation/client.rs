@@ -1,8 +1,9 @@
 //! A client of the simulation: keeps its session as the standard says, and the book.
 
+mod doubt;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use mosquitto::base::clock::Instant;
 use mosquitto::mqtt::decode::decode;
 use mosquitto::mqtt::encode::encode;
 use mosquitto::mqtt::frame::frame;
@@ -556,61 +557,6 @@ impl Client {
             }
         }
         Ok(self.resend(book))
-    }
-
-    /// Wills of earlier connections: they come when the session ends, and do not when it goes on in time.
-    fn settle_wills(&self, present: bool, book: &mut Book, at: Moment) {
-        for (number, fate) in &mut book.wills {
-            let of = &book.publishes[*number as usize];
-            if let Fate::Delayed(due) = *fate
-                && of.publisher == self.index
-                && Some(*number) != self.will
-            {
-                *fate = match (present, at.now < due) {
-                    (true, true) => Fate::MustNot,
-                    (true, false) => Fate::May,
-                    (false, _) => Fate::Must,
-                };
-            }
-        }
-    }
-
-    /// When its session may have ended, if the broker knew of the end of the last connection at once.
-    fn expires(&self) -> Instant {
-        self.lost.now.after_secs(u64::from(self.expiry))
-    }
-
-    /// The session may have expired, and another one have begun whose CONNACK was lost. What the client knows of it is
-    /// worth nothing: nothing that was subscribed to is owed any more, but all of it may come. It gives up what it had
-    /// not sent to the end.
-    fn doubt_session(&mut self, book: &mut Book, at: Moment) {
-        let Some(old) = self.session else { return };
-        let new = book.begin_session(self.index, self.persistent, self.opened, at);
-        book.sessions[old].ended.get_or_insert(at.step);
-        let mut subscriptions = book.sessions[old].subscriptions.clone();
-        for subscription in &mut subscriptions {
-            subscription.from = None;
-            subscription.until.get_or_insert(at.step);
-        }
-        book.sessions[new].subscriptions = subscriptions;
-        book.sessions[new].began = book.sessions[old].began;
-        self.session = Some(new);
-        self.received.clear();
-        // Packet ids are to be free again on the other side too.
-        self.outgoing.retain(|o| o.qos == Qos::ExactlyOnce);
-        for outgoing in &mut self.outgoing {
-            outgoing.given_up |= !outgoing.released;
-            outgoing.released = true;
-        }
-    }
-
-    fn doubt_wills(&self, book: &mut Book) {
-        for (number, fate) in &mut book.wills {
-            let of = &book.publishes[*number as usize];
-            if matches!(fate, Fate::Delayed(_)) && of.publisher == self.index {
-                *fate = Fate::May;
-            }
-        }
     }
 
     fn resend(&mut self, book: &mut Book) -> Vec<u8> {

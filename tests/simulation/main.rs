@@ -28,7 +28,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seeds in a run that says nothing else: two CPU minutes, not optimised.
+/// Seeds in a run that says nothing else: a CPU minute, not optimised.
 const SEEDS: u64 = 3000;
 
 fn number(name: &str) -> Option<u64> {
