@@ -72,6 +72,18 @@ impl Client {
         assert_eq!(self.packet(), [0xd0, 0]);
     }
 
+    /// Whether CONNECT and a ping are both answered, and nothing else is said.
+    pub fn is_let_in(&mut self, id: &str) -> bool {
+        let mut asked = connect(4, id);
+        asked.extend([0xc0, 0]);
+        let mut answer = [0; 6];
+        let done = self
+            .stream
+            .write_all(&asked)
+            .and_then(|()| self.stream.read_exact(&mut answer));
+        done.is_ok() && answer == [0x20, 2, 0, 0, 0xd0, 0]
+    }
+
     /// Sends no more, but would still read.
     pub fn half_close(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();

@@ -258,6 +258,29 @@ fn rule_21_what_is_not_retained_hides_nothing() {
     assert_eq!(stage.heard(subscriber), ["r=old q1 #2 retain"]);
 }
 
+/// A message may come live because of another client, before anybody knows of the new subscription. What replaced it
+/// went to the store alone, so the answer must bring that.
+#[test]
+fn rule_21_what_came_live_before_the_request_proves_nothing() {
+    let mut stage = Stage::new(2);
+    let publisher = stage.join(B, hello("publisher"));
+    // Its worker wants QoS 0 of everything, the store QoS 1 and 2.
+    let other = stage.join(A, hello("other").lasting(1000));
+    stage.subscribe(other, "r", Q0);
+    let subscriber = stage.join(A, hello("subscriber"));
+    stage.retain(publisher, "r", "older", Q0);
+    stage.retain(publisher, "r", "newer", Q1);
+    stage.turn(B);
+    stage.ask(subscriber, "r", Q1);
+    // A reads the older one after the SUBSCRIBE; B hears of that after both.
+    stage.turn_hearing(A, &[S]);
+    stage.turn(B);
+    stage.turn_hearing(A, &[S]);
+    assert_eq!(stage.heard(subscriber), ["suback [1]"], "asked for by now");
+    stage.settle();
+    assert_eq!(stage.heard(subscriber), ["r=older", "r=newer q1 #1 retain"]);
+}
+
 /// The store may be ahead of the worker: then the same message comes once, live.
 #[test]
 fn rule_21_an_answer_waits_for_what_it_has_seen() {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use foldhash::fast::RandomState;
 use slotmap::{Key, KeyData};
 
+use super::live::SeenLive;
 use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::base::limits::OUTPUT_BYTES_MAX;
@@ -109,9 +110,9 @@ pub struct Client {
     pub inbound: Inbound,
     pub window: Window,
     pub filters: HashSet<Box<str>, RandomState>,
-    /// Answers to retained requests that are under way, and topics that came live meanwhile (hashed).
+    /// Answers to retained requests that are under way, and what came live meanwhile.
     pub retained_pending: u32,
-    pub seen_live: HashSet<u64, RandomState>,
+    pub seen_live: SeenLive,
     /// SUBACKs that wait for other members, and what the store's deliveries have to say behind them.
     pub subacks_owed: u32,
     pub behind_suback: Vec<u8>,
@@ -144,7 +145,7 @@ impl Client {
             window: Window::new(u16::MAX),
             filters: HashSet::default(),
             retained_pending: 0,
-            seen_live: HashSet::default(),
+            seen_live: SeenLive::default(),
             subacks_owed: 0,
             behind_suback: Vec::new(),
             retained_requested: 0,

@@ -3,10 +3,11 @@
 use std::rc::Rc;
 
 use super::connection::{Connection, LocalSubscription, Stage};
+use super::live::Spot;
 use super::{ConnId, Worker, hold, mark_dirty};
 use crate::base::clock::Instant;
 use crate::base::ids::ClaimSerial;
-use crate::base::limits::{OUTPUT_SHARED_BYTES_MIN, SEEN_LIVE_MAX};
+use crate::base::limits::OUTPUT_SHARED_BYTES_MIN;
 use crate::base::log::LogType;
 use crate::ipc::mesh::{Deliver, Message};
 use crate::mqtt::encode::{PublishForm, encode_publish_head};
@@ -177,12 +178,13 @@ impl Worker {
     pub(super) fn fan_out_local<M: Mesh>(
         &mut self,
         message: &Message<'_>,
+        spot: Option<Spot>,
         cx: &mut Cx<'_, M>,
     ) -> Fanned {
         if self.local.is_empty() || message.expires_at.is_some_and(|at| at <= cx.now) {
             return Fanned::None;
         }
-        self.find_targets(message);
+        self.find_targets(message, spot);
         if self.fan_out.targets.is_empty() {
             return Fanned::None;
         }
@@ -198,7 +200,7 @@ impl Worker {
 
     /// One target per client, however many of its filters match: at the highest QoS [MQTT-3.3.5-1], with all the
     /// subscription identifiers.
-    fn find_targets(&mut self, message: &Message<'_>) {
+    fn find_targets(&mut self, message: &Message<'_>, spot: Option<Spot>) {
         let Self {
             local,
             conns,
@@ -223,8 +225,9 @@ impl Worker {
                 return;
             }
             // One that is not retained takes no retained message's place.
-            if message.retain {
-                note_live(conn, topic, interest.hash());
+            if let Some(spot) = spot.filter(|_| message.retain && client.retained_pending > 0) {
+                let topic = interest.hash().of(message.topic);
+                conn.client.seen_live.note(topic, spot);
             }
             let qos = options.qos.min(message.qos);
             let retain = options.retain_as_published && message.retain;
@@ -453,14 +456,6 @@ impl Worker {
             conn.output.push_shared(payload.clone());
         }
         mark_dirty(&mut self.dirty, target.conn, conn);
-    }
-}
-
-/// While an answer to a retained request is under way, remembers what came live: it is newer.
-fn note_live(conn: &mut Connection, topic: Topic<'_>, hash: &crate::ipc::mesh::FilterHash) {
-    let client = &mut conn.client;
-    if client.retained_pending > 0 && client.seen_live.len() < SEEN_LIVE_MAX {
-        client.seen_live.insert(hash.of(topic.as_str()));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Other members: their records, their coming and going, and the exchange of indexes.
 
 use super::ending::Ending;
+use super::live::Spot;
 use super::{ConnId, Worker};
 use crate::base::ids::{ClientNumber, Incarnation, MemberId};
 use crate::base::limits::{INDEX_SLICE_BYTES, ORPHANED_WILLS_MAX};
@@ -29,7 +30,14 @@ impl Worker {
         match record_kind {
             kind::PUBLISH => match Message::decode(bytes) {
                 Ok(message) if Topic::new(message.topic).is_some() => {
-                    self.fan_out_local(&message, cx);
+                    // What the store publishes is no newer than its answers, which come the same way.
+                    let spot = cx.mesh.applied(from).filter(|_| from != MemberId::STORE);
+                    let spot = spot.map(|(incarnation, at)| Spot {
+                        member: from,
+                        incarnation,
+                        at: at.0,
+                    });
+                    self.fan_out_local(&message, spot, cx);
                 }
                 _ => self.bad_record(from, "publish", cx),
             },

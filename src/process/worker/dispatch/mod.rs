@@ -8,6 +8,7 @@ mod connect;
 mod connection;
 mod ending;
 mod fan_out;
+mod live;
 mod members;
 mod publish;
 mod subscribe;
@@ -26,7 +27,7 @@ use ending::Ending;
 pub use ending::HangUp;
 use fan_out::FanOut;
 use members::IndexJob;
-use subscribe::{PendingSuback, Requests};
+use subscribe::{PendingSuback, Requests, RetainedWait};
 use timers::Wheel;
 
 use crate::base::clock::Instant;
@@ -77,7 +78,7 @@ pub struct Worker {
     /// Subscribes and unsubscribes of stored sessions.
     stored_requests: Requests<PendingSuback>,
     /// Retained requests, and their answers that came too early.
-    retained: Requests<LocalSubscription>,
+    retained: Requests<RetainedWait>,
     early_slices: VecDeque<Vec<u8>>,
     next_request: u32,
     /// Wills of clients that a store's death disconnected, for the new store.

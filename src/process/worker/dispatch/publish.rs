@@ -2,6 +2,7 @@
 
 use super::ending::{Ending, expires_at};
 use super::fan_out::Fanned;
+use super::live::Spot;
 use super::{ConnId, Worker};
 use crate::base::ids::{MemberId, MemberMask, Serial};
 use crate::base::limits::QOS2_RECEIVED_MAX;
@@ -187,7 +188,12 @@ impl Worker {
         if !to.is_empty() {
             self.last = message.append(cx.mesh, to, &mut self.scratch);
         }
-        let fanned = self.fan_out_local(message, cx);
+        let spot = Spot {
+            member: self.me,
+            incarnation: self.incarnation,
+            at: self.last.0,
+        };
+        let fanned = self.fan_out_local(message, Some(spot), cx);
         fanned == Fanned::Some || !wanted.is_empty() || self.store_subscribing > 0
     }
 

@@ -1,8 +1,10 @@
 //! SUBSCRIBE and UNSUBSCRIBE: the index, the announcement, the barrier before SUBACK, and what is retained.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use super::connection::{LocalSubscription, Stage, options_byte};
+use super::live::SeenLive;
 use super::{ConnId, Worker};
 use crate::base::ids::{ClaimSerial, MemberId, Position, Serial};
 use crate::base::limits::{EARLY_SLICES_MAX, RETAINED_REQUESTS_MAX};
@@ -44,6 +46,14 @@ fn take_requests<T>(requests: &mut Requests<T>, id: ConnId) -> Vec<T> {
         .iter()
         .filter_map(|key| requests.remove(key))
         .collect()
+}
+
+/// A retained request that is under way.
+#[derive(Clone)]
+pub(super) struct RetainedWait {
+    subscription: LocalSubscription,
+    /// How far every outbox was filled when it was sent; of this worker, the serial of the request.
+    heads: Rc<Heads>,
 }
 
 impl Worker {
@@ -386,15 +396,23 @@ impl Worker {
     ) {
         self.next_request = self.next_request.wrapping_add(1);
         let request = self.next_request;
-        self.retained.insert((id, request), subscription);
-        let heads = self.heads(cx);
+        let mut heads = self.heads(cx);
         let record = ToStore::RetainedRequest {
             claim: id.claim(),
             request,
-            heads,
+            heads: heads.clone(),
             filter,
         };
         self.last = record.append(cx.mesh, &mut self.scratch);
+        // This worker's own messages are told apart by their serials.
+        for (_, _, at) in heads.iter_mut().filter(|(member, ..)| *member == self.me) {
+            *at = Position(self.last.0);
+        }
+        let wait = RetainedWait {
+            subscription,
+            heads: heads.into(),
+        };
+        self.retained.insert((id, request), wait);
     }
 
     /// Part of an answer to a retained request. It must not overtake live messages that this worker has not read yet.
@@ -430,11 +448,11 @@ impl Worker {
             return false;
         }
         let id = ConnId::of(claim);
-        let Some(subscription) = self.retained.get(&(id, request)).copied() else {
+        let Some(wait) = self.retained.get(&(id, request)).cloned() else {
             return true;
         };
         for message in &messages {
-            self.send_retained(id, subscription, message, cx);
+            self.send_retained(id, &wait, message, cx);
         }
         if last {
             self.retained.remove(&(id, request));
@@ -442,7 +460,7 @@ impl Worker {
                 conn.client.retained_requested = conn.client.retained_requested.saturating_sub(1);
                 conn.client.retained_pending = conn.client.retained_pending.saturating_sub(1);
                 if conn.client.retained_pending == 0 {
-                    conn.client.seen_live = std::collections::HashSet::default();
+                    conn.client.seen_live = SeenLive::default();
                 }
             }
             self.request_waiting(id, cx);
@@ -463,18 +481,17 @@ impl Worker {
     fn send_retained<M: Mesh>(
         &mut self,
         id: ConnId,
-        subscription: LocalSubscription,
+        wait: &RetainedWait,
         message: &Message<'_>,
         cx: &mut Cx<'_, M>,
     ) {
         let Some(conn) = self.conns.get(id) else {
             return;
         };
-        let client = &conn.client;
+        let (client, subscription) = (&conn.client, wait.subscription);
         let options = subscription.options;
-        let seen = client
-            .seen_live
-            .contains(&self.interest.hash().of(message.topic));
+        let topic = self.interest.hash().of(message.topic);
+        let seen = client.seen_live.is_after(topic, &wait.heads);
         let own = options.no_local && client.number == message.publisher;
         let expired = message.expires_at.is_some_and(|at| at <= cx.now);
         if seen || own || expired {

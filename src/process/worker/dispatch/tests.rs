@@ -295,7 +295,7 @@ fn what_waits_for_the_ring_counts_as_what_waits_for_the_client() {
             properties: &[],
             payload: &payload,
         };
-        world.step(|worker, cx| worker.fan_out_local(&message, cx));
+        world.step(|worker, cx| worker.fan_out_local(&message, None, cx));
     }
     let conn = &world.worker.conns[id];
     assert!(conn.held > 0 && conn.is_full());
