@@ -108,6 +108,8 @@ pub const LINGER_BYTES_MAX: usize = 64 * 1024;
 pub const EVENTS_PER_TURN: usize = 512;
 /// Connections that a worker looks after before it looks into its inboxes again.
 pub const CONNECTIONS_BETWEEN_INBOXES: usize = 64;
+/// Bytes that a worker writes to connections before it looks into its inboxes again.
+pub const WRITE_BYTES_BETWEEN_INBOXES: usize = 1024 * 1024;
 /// Bytes that such a look into the inboxes reads.
 pub const INBOX_BYTES_BETWEEN: usize = 128 * 1024;
 /// The longest sleep of a member, well below [`HEARTBEAT_MILLIS`].

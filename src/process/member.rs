@@ -398,6 +398,7 @@ impl<B: Brain> Member<B> {
                 return;
             };
             left = left.saturating_sub(RECORD_COST_BYTES + self.record.len());
+            self.mesh.beat();
             let mut cx = Cx {
                 mesh: &mut self.mesh,
                 log: &mut self.log,

@@ -1,10 +1,11 @@
 //! Clients that mean harm: what one of them does may cost it its own connection, and others nothing.
 
 use std::io::Write as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, DISCONNECT, connect, publish};
-use super::harness::{Broker, Process};
+use super::harness::{Broker, Process, free_port};
 
 /// SUBSCRIBE with these filters at QoS 0.
 fn subscribe(filters: &[String]) -> Vec<u8> {
@@ -172,5 +173,37 @@ fn one_client_id_on_many_connections_at_once_is_always_somebodys() {
     // Claims of the storm that a worker read late may take the id once more; then it stays with the last.
     let ours = (0..100).any(|_| Client::open(&broker).is_let_in("same"));
     assert!(ours, "{}", broker.log());
+    assert_eq!(processes(&broker), before, "{}", broker.log());
+}
+
+#[test]
+fn workers_with_a_small_share_of_a_core_each_are_slow_and_not_hung() {
+    let port = free_port();
+    let config = format!(
+        "listener {port} 127.0.0.1\nallow_anonymous true\nworkers 40\nring_size 65536\nlog_type error\n"
+    );
+    let broker = Broker::start_with(port, &config, |binary| Command::new(binary));
+    broker.wait("all members", || {
+        broker.members().len() == 41 && broker.connects()
+    });
+    let before = processes(&broker);
+    let mut clients: Vec<_> = (0..400)
+        .map(|n| Client::connect(&broker, &format!("c{n}")))
+        .collect();
+    for client in &mut clients {
+        client.subscribe("all", 0);
+    }
+    let mut publisher = Client::connect(&broker, "publisher");
+    let payload = vec![b'x'; 1 << 20];
+    for n in 1..=3u16 {
+        publisher.send(&publish("all", Some(n), &payload));
+    }
+    for n in 1..=3u16 {
+        let [high, low] = n.to_be_bytes();
+        assert_eq!(publisher.packet(), [0x40, 2, high, low]);
+    }
+    for client in &mut clients {
+        assert!(client.packet().ends_with(&payload));
+    }
     assert_eq!(processes(&broker), before, "{}", broker.log());
 }

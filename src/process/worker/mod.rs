@@ -17,7 +17,7 @@ use crate::base::clock::Instant;
 use crate::base::ids::MemberId;
 use crate::base::limits::{
     CONNECTIONS_BETWEEN_INBOXES, DESCRIPTORS_RESERVED, INBOX_BYTES_PER_TURN, INPUT_BYTES_PER_TURN,
-    OVERFLOW_BYTES_PAUSE,
+    OVERFLOW_BYTES_PAUSE, WRITE_BYTES_BETWEEN_INBOXES,
 };
 use crate::base::log::LogType;
 use crate::config::Config;
@@ -98,6 +98,7 @@ impl Loop {
             || (self.may_read()
                 && (self.connections.readable_len() > 0 || self.member.brain.has_silent()))
             || self.connections.has_writable()
+            || self.member.brain.dirty() > 0
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -262,6 +263,7 @@ impl Loop {
 
     /// Reads once, and says how many bytes; `None` if there was nothing.
     fn read_one(&mut self, id: ConnId) -> Option<usize> {
+        self.member.mesh.beat();
         match self.connections.read(id) {
             Received::Bytes(bytes) => {
                 self.member.with_cx(|brain, cx| brain.input(id, bytes, cx));
@@ -294,22 +296,35 @@ impl Loop {
 
     /// Writes what has been gathered, with one system call for each connection.
     fn write(&mut self) {
+        let mut written = 0;
         for id in self.connections.take_writable() {
-            self.write_one(id);
+            self.write_one(id, &mut written);
         }
-        while let Some(id) = self.member.brain.pop_dirty() {
-            self.write_one(id);
+        // Who gets something meanwhile is written to in the next turn.
+        for _ in 0..self.member.brain.dirty() {
+            let Some(id) = self.member.brain.pop_dirty() else {
+                return;
+            };
+            self.write_one(id, &mut written);
         }
     }
 
-    fn write_one(&mut self, id: ConnId) {
+    fn write_one(&mut self, id: ConnId, written: &mut usize) {
+        // A turn may write a megabyte to each of thousands, with a small share of a core: that is slow, not hung.
+        self.member.mesh.beat();
         let was_full = self.member.brain.is_full(id);
         let Some(output) = self.member.brain.output(id) else {
             return;
         };
+        let before = output.len();
         self.connections.write(id, output);
+        *written += before.saturating_sub(output.len());
         if was_full && !self.member.brain.is_full(id) {
             self.member.with_cx(|brain, cx| brain.wrote(id, cx));
+        }
+        if *written >= WRITE_BYTES_BETWEEN_INBOXES {
+            *written = 0;
+            self.member.inboxes_between();
         }
     }
 

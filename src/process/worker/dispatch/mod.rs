@@ -393,6 +393,11 @@ impl Worker {
         }
     }
 
+    /// How many [`Worker::pop_dirty`] has.
+    pub fn dirty(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// A connection that has something in its output.
     pub fn pop_dirty(&mut self) -> Option<ConnId> {
         let id = self.dirty.pop_front()?;
