@@ -174,7 +174,9 @@ pub const AUTO_ID_PREFIX_BYTES_MAX: usize = 50;
 pub const CONFIG_SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Topics that the store looks at in one turn for transient sessions, and again for stored ones; the rest waits for
 /// the next turn.
-pub const RETAINED_STEPS_PER_TURN: usize = 10_000;
+pub const RETAINED_STEPS_PER_TURN: usize = 2_000;
+/// Topics that one search for expired retained messages looks at.
+pub const RETAINED_SWEEP_STEPS: usize = 10_000;
 /// Slices of retained messages that the store sends in one turn.
 pub const RETAINED_SLICES_PER_TURN: usize = 16;
 /// Bytes of filters whose retained messages one persistent session still has to get; what it subscribes to beyond

@@ -3,7 +3,7 @@
 use crate::base::clock::Instant;
 use crate::base::ids::ClientNumber;
 use crate::base::limits::{
-    FADING_CHECK_MILLIS, RETAINED_STEPS_PER_TURN, RETAINED_SWEEP_SECS, TIMERS_PER_TURN,
+    FADING_CHECK_MILLIS, RETAINED_SWEEP_SECS, RETAINED_SWEEP_STEPS, TIMERS_PER_TURN,
 };
 use crate::base::log::LogType;
 use crate::ring::{Cx, Mesh};
@@ -27,7 +27,7 @@ impl Store {
             self.fade(cx);
         }
         if self.sweep_at <= cx.now {
-            self.retained.sweep(cx.now, RETAINED_STEPS_PER_TURN);
+            self.retained.sweep(cx.now, RETAINED_SWEEP_STEPS);
             self.sweep_at = cx.now.after_secs(RETAINED_SWEEP_SECS);
         }
     }
