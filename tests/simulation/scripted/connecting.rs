@@ -2,7 +2,7 @@
 
 use mosquitto::mqtt::{SubscriptionOptions, Version};
 
-use super::stage::{A, B, C, Hello, Q1, S, Stage, Testament, hello};
+use super::stage::{A, B, C, Hello, Q0, Q1, S, Stage, Testament, hello};
 
 /// At most one claim waits for an id.
 #[test]
@@ -79,6 +79,32 @@ fn rule_24_the_will_arms_with_connack() {
     assert_eq!(stage.heard(subscriber), ["will=3 q1 #1"]);
 }
 
+/// A server that has not sent CONNACK says nothing else. Here it waits for its record to be covered.
+#[test]
+fn rule_24_no_disconnect_comes_before_connack() {
+    let mut stage = Stage::with(2, 3, |_| {});
+    let subscriber = stage.join(B, hello("subscriber"));
+    stage.subscribe(subscriber, "a", Q0);
+    let publisher = stage.join(A, hello("publisher"));
+    let old = stage.connect(A, hello("x").will("will", "dead"));
+    stage.turn(A);
+    stage.turn(S);
+    // B reads nothing of A, whose outbox is full by the time it hears of the grant.
+    for _ in 0..4 {
+        stage.publish(publisher, "a", "x", Q0);
+    }
+    stage.turn_hearing(A, &[]);
+    stage.turn_hearing(A, &[S]);
+    stage.connect(B, hello("x"));
+    for _ in 0..5 {
+        stage.turn_hearing(B, &[S]);
+        stage.turn(S);
+    }
+    stage.turn_hearing(A, &[S]);
+    assert!(stage.is_closed(old));
+    assert_eq!(stage.heard(old), [""; 0]);
+}
+
 /// What arrived before the takeover is still the client's word.
 #[test]
 fn rule_24_what_the_old_connection_said_is_read_first() {
@@ -122,6 +148,36 @@ fn rule_24_a_takeover_publishes_the_will_as_the_standard_says() {
             assert_eq!(stage.heard(subscriber), [""; 0]);
         }
     }
+}
+
+/// QoS 0 goes to an attached session from worker to worker. What its old connection was sent is not sent to the new
+/// one again, by a worker that reads later.
+#[test]
+fn rule_12_a_session_that_moves_gets_a_message_of_qos_0_once() {
+    let mut stage = Stage::new(3);
+    let who = hello("x").lasting(1000);
+    let old = stage.join(A, who);
+    stage.subscribe(old, "a", Q0);
+    let other = stage.join(B, hello("other"));
+    stage.subscribe(other, "a", Q0);
+    let publisher = stage.join(C, hello("publisher"));
+    stage.publish(publisher, "a", "1", Q0);
+    stage.turn(C);
+    stage.turn(A);
+    assert_eq!(stage.heard(old), ["a=1"]);
+    stage.cut(old);
+    let new = stage.connect(B, who);
+    for _ in 0..20 {
+        for slot in [A, C, S] {
+            stage.turn(slot);
+        }
+        stage.turn_hearing(B, &[A, S]);
+        stage.world.now = stage.world.now.after_millis(2);
+    }
+    assert_eq!(stage.heard(new), [""; 0], "B has not read what C says");
+    stage.settle();
+    assert_eq!(stage.heard(new), ["connack present"]);
+    assert_eq!(stage.heard(other), ["a=1"]);
 }
 
 /// The message names its publisher's client id, not his connection.

@@ -4,7 +4,7 @@
 use mosquitto::base::limits::OUTPUT_BYTES_MAX;
 use mosquitto::mqtt::{SubscriptionOptions, Version};
 
-use super::stage::{A, B, Hello, Q0, Q1, Q2, Stage, Words, hello, words};
+use super::stage::{A, B, Hello, Q0, Q1, Q2, S, Stage, Words, hello, words};
 use crate::world::DieAt;
 
 const EVERYWHERE: [DieAt; 4] = [
@@ -104,6 +104,23 @@ fn accepted_messages_of_a_stored_session_outlive_any_worker() {
             );
         }
     }
+}
+
+/// What came after the worker had died was sent to nobody, so it is no repetition.
+#[test]
+fn what_comes_after_a_death_is_not_marked_as_sent() {
+    let mut stage = Stage::new(2);
+    let who = hello("stored").lasting(1000);
+    let stored = stage.join(A, who);
+    stage.subscribe(stored, "a", Q1);
+    let publisher = stage.join(B, hello("publisher"));
+    stage.kill(A);
+    stage.turn(S);
+    stage.publish(publisher, "a", "1", Q1);
+    stage.publish(publisher, "a", "0", Q0);
+    stage.settle();
+    let stored = stage.rejoin(B, who);
+    assert_eq!(stage.heard(stored), ["a=1 q1 #1"]);
 }
 
 /// Messages that came while nobody was there wait; the session follows its client to any worker.

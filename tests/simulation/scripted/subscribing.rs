@@ -1,5 +1,6 @@
 //! Subscriptions: the barrier, one path for each message, what is retained. Rules 17 to 21.
 
+use mosquitto::base::limits::RETAINED_REQUESTS_MAX;
 use mosquitto::ipc::mesh::kind;
 use mosquitto::mqtt::{RetainHandling, SubscriptionOptions};
 
@@ -383,6 +384,28 @@ fn retained_messages_outlive_workers() {
     let subscriber = stage.join(B, hello("subscriber"));
     stage.subscribe(subscriber, "r/+", Q2);
     assert_eq!(stage.heard(subscriber), ["r/1=1 q1 #1 retain"]);
+}
+
+/// They are asked for a few at a time, and all come.
+#[test]
+fn many_filters_bring_what_is_retained_for_each() {
+    for who in [hello("x"), hello("x").lasting(1000)] {
+        let mut stage = Stage::new(2);
+        let publisher = stage.join(B, hello("publisher"));
+        let subscriber = stage.join(A, who);
+        let count = 3 * RETAINED_REQUESTS_MAX;
+        for at in 0..count {
+            stage.retain(publisher, &format!("r/{at}"), "1", Q0);
+        }
+        stage.settle();
+        for at in 0..count {
+            stage.ask(subscriber, &format!("r/{at}"), Q1);
+        }
+        stage.settle();
+        let heard = stage.heard(subscriber);
+        let retained = heard.iter().filter(|p| p.ends_with("=1 retain")).count();
+        assert_eq!((heard.len(), retained), (2 * count, count));
+    }
 }
 
 /// Retain handling 0, 1, 2, for transient and stored sessions, once for each SUBSCRIBE.
