@@ -48,7 +48,7 @@ fn rule_24_a_newer_claim_supersedes_the_one_that_waits() {
     let third = world.claim(0, transient("id"));
     let refuse = ToWorker::Refuse {
         claim: second.claim,
-        reason: TAKEN_OVER,
+        why: Refusal::Superseded,
     };
     assert_eq!(
         world.said(),
