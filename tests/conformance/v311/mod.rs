@@ -1,0 +1,7 @@
+//! MQTT 3.1.1: a file for each chapter.
+
+mod ping;
+
+use crate::Test;
+
+pub const TABLES: &[&[Test]] = &[ping::TESTS];
