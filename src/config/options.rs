@@ -263,7 +263,7 @@ mod tests {
         remote_username username remote_password password local_clientid local_username local_password \
         bridge_cafile bridge_capath bridge_certfile bridge_keyfile bridge_alpn bridge_ciphers \
         bridge_ciphers_tls1.3 bridge_tls_version bridge_insecure bridge_require_ocsp bridge_tls_use_os_certs \
-        bridge_identity bridge_psk workers ring_size";
+        bridge_identity bridge_psk workers ring_size queue_policy global_max_queued_bytes";
 
     #[test]
     fn every_directive_of_the_original_has_its_row_and_no_row_is_unknown() {
@@ -337,6 +337,7 @@ mod tests {
             ("connection_messages false", ""),
             ("global_max_clients 7", ""),
             ("global_max_connections 7", ""),
+            ("global_max_queued_bytes 7", ""),
             ("include_dir d", "reads files"),
             ("listener 1", ""),
             ("accept_protocol_versions 5", ""),
@@ -347,6 +348,7 @@ mod tests {
             ("log_timestamp_format %H", ""),
             ("log_type debug", ""),
             ("max_connections 1", ""),
+            ("max_inflight_bytes 7", ""),
             ("max_inflight_messages 7", ""),
             ("max_keepalive 7", ""),
             ("max_packet_size 77", ""),
@@ -357,6 +359,7 @@ mod tests {
             ("persistent_client_expiration 7d", ""),
             ("pid_file p", ""),
             ("port 1", ""),
+            ("queue_policy drop-oldest", ""),
             ("queue_qos0_messages true", ""),
             ("retain_available false", ""),
             ("ring_size 65536", ""),

@@ -19,6 +19,7 @@ mod delivery;
 mod keep_alive;
 mod limits;
 mod properties;
+mod queues;
 mod retained;
 mod sessions;
 mod subscribe;
@@ -36,6 +37,7 @@ const TABLES: &[&[Test]] = &[
     keep_alive::TESTS,
     limits::TESTS,
     properties::TESTS,
+    queues::TESTS,
     retained::TESTS,
     sessions::TESTS,
     subscribe::TESTS,

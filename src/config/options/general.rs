@@ -1,6 +1,6 @@
 //! Rows of the whole broker.
 
-use super::{Built, Put, Row, Show, State, global, global_limit};
+use super::{Built, Put, Reload, Row, Scope, Show, State, global, global_limit};
 use crate::base::limits::{
     AUTO_ID_PREFIX_BYTES_MAX, REMAINING_LENGTH_MAX, RING_BYTES_MAX, RING_SIZE_BYTES_MIN,
     WORKERS_MAX,
@@ -96,6 +96,16 @@ pub static ROWS: &[Row] = &[
     )
     .is(global!(global_max_connections)),
     Row::new(
+        "global_max_queued_bytes",
+        Kind::Limit {
+            max: i64::MAX - 1,
+        },
+        "0",
+        "Bytes of messages that may wait for all clients together beyond those under way; 0 is no limit. A message that \
+         waits for many clients counts for each. Only here, not in the original.",
+    )
+    .is(global_limit!(global_max_queued_bytes)),
+    Row::new(
         "include_dir",
         Kind::Special("DIRECTORY"),
         "unset",
@@ -113,9 +123,11 @@ pub static ROWS: &[Row] = &[
             max: i32::MAX as i64,
         },
         "0",
-        "Bytes of QoS 1 and 2 messages that may be under way to one client; 0 is no limit.",
+        "Bytes of QoS 1 and 2 messages that may be under way to one client; 0 is no limit. The last message may exceed \
+         it, so that one of any size can be sent.",
     )
-    .accepts(&["0"]),
+    .of(Scope::Global, Reload::NewConnections)
+    .is(global_limit!(max_inflight_bytes)),
     Row::new(
         "max_inflight_messages",
         Kind::Limit {
@@ -125,6 +137,7 @@ pub static ROWS: &[Row] = &[
         "QoS 1 and 2 messages that may be under way to one client; 0 is no limit. With 1, messages stay in order even \
          if some must be sent again.",
     )
+    .of(Scope::Global, Reload::NewConnections)
     .is(global_limit!(max_inflight_messages)),
     Row::new(
         "max_keepalive",
@@ -150,7 +163,8 @@ pub static ROWS: &[Row] = &[
             max: i64::MAX - 1,
         },
         "0",
-        "Bytes of messages that may wait for one client beyond those under way; 0 is no limit.",
+        "Bytes of messages that may wait for one client beyond those under way; 0 is no limit. The last message may \
+         exceed it.",
     )
     .is(global_limit!(max_queued_bytes)),
     Row::new(
@@ -159,8 +173,8 @@ pub static ROWS: &[Row] = &[
             max: i32::MAX as i64,
         },
         "1000",
-        "QoS 1 and 2 messages that may wait for one client beyond those under way; 0 is no limit. Further ones are \
-         dropped.",
+        "QoS 1 and 2 messages that may wait for one client beyond those under way; 0 is no limit. For an absent client \
+         those under way count too. See queue_policy for what is dropped then.",
     )
     .is(global_limit!(max_queued_messages)),
     Row::new(
@@ -213,6 +227,14 @@ pub static ROWS: &[Row] = &[
     )
     .restart()
     .is(global!(pid_file)),
+    Row::new(
+        "queue_policy",
+        Kind::Choice(&["drop-newest", "drop-oldest"]),
+        "drop-newest",
+        "What is dropped when a limit on queued messages or bytes is reached: the new message, or the one that has \
+         waited longest for this client. Only here, not in the original.",
+    )
+    .is(global!(queue_policy)),
     Row::new(
         "queue_qos0_messages",
         Kind::Bool,

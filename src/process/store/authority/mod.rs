@@ -60,6 +60,8 @@ pub struct Store {
     collecting: VecDeque<Collecting>,
     requests: VecDeque<Request>,
     requests_of: BTreeMap<MemberId, usize>,
+    /// Bytes that wait in all queues.
+    bytes_waiting: u64,
     /// Sessions that have something to be fed when there is room again.
     stalled: Vec<ClientNumber>,
     /// Retained topics that may still be looked at for sessions in this turn.
@@ -100,6 +102,7 @@ impl Store {
             reading: None,
             requests: VecDeque::new(),
             requests_of: BTreeMap::new(),
+            bytes_waiting: 0,
             stalled: Vec::new(),
             retained_steps: RETAINED_STEPS_PER_TURN,
             sweep_at: Instant::default(),

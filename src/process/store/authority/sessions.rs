@@ -52,7 +52,7 @@ impl Session {
         &mut self,
         entry: Entry<Rc<StoredMessage>>,
         holder: Option<ClaimKey>,
-        settings: &StoreSettings,
+        (settings, room): (&StoreSettings, u64),
         (cx, scratch): (&mut Cx<'_, M>, &mut Vec<u8>),
     ) -> Pushed {
         if entry.qos == Qos::AtMostOnce {
@@ -76,6 +76,8 @@ impl Session {
         let limits = Limits {
             messages: settings.max_queued_messages,
             bytes: settings.max_queued_bytes,
+            room,
+            drops_oldest: settings.drops_oldest,
         };
         self.queue.push(entry, limits, cx.now)
     }
@@ -143,8 +145,12 @@ impl Store {
             return;
         };
         let out = (&mut *cx, &mut self.scratch);
-        let pushed = session.take(entry, holder, &self.settings, out);
-        if pushed == (Pushed::Dropped { first: true })
+        let all = self.settings.global_max_queued_bytes;
+        let room = all.saturating_sub(self.bytes_waiting);
+        let before = session.queue.bytes_waiting();
+        let pushed = session.take(entry, holder, (&self.settings, room), out);
+        self.bytes_waiting = self.bytes_waiting - before + session.queue.bytes_waiting();
+        if let Pushed::Dropped { first: true, .. } = pushed
             && let Some(id) = self.directory.id(client)
         {
             cx.log.line(
@@ -169,7 +175,10 @@ impl Store {
         let retained = (&self.retained, self.settings.queue_qos0_messages);
         let out = (&mut *cx, &mut self.scratch);
         let steps = &mut self.retained_steps;
-        if session.feed(client, holder, retained, steps, out) == Fed::All {
+        let before = session.queue.bytes_waiting();
+        let fed = session.feed(client, holder, retained, steps, out);
+        self.bytes_waiting = self.bytes_waiting - before + session.queue.bytes_waiting();
+        if fed == Fed::All {
             return;
         }
         if !std::mem::replace(&mut session.is_stalled, true) {
@@ -216,7 +225,8 @@ impl Store {
         };
         let has_room = match what {
             AckKind::Puback => session.queue.puback(packet_id),
-            AckKind::Pubrec => session.queue.pubrec(packet_id, code) && code >= 0x80,
+            // It makes room for bytes, if not for a message.
+            AckKind::Pubrec => session.queue.pubrec(packet_id, code),
             AckKind::Pubcomp => session.queue.pubcomp(packet_id),
             AckKind::Pubrel => {
                 session.received.remove(&packet_id.get());
@@ -234,6 +244,7 @@ impl Store {
         let Some(session) = kept.and_then(|c| c.session.take()) else {
             return;
         };
+        self.bytes_waiting -= session.queue.bytes_waiting();
         self.directory.set_lasting(client, false);
         let filters: Vec<&str> = session.subscriptions.keys().map(|f| &**f).collect();
         self.remove_filters(client, &filters, cx);

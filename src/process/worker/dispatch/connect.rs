@@ -78,7 +78,7 @@ impl Worker {
         client.expiry = terms.expiry;
         client.expiry_at_connect = terms.expiry;
         client.packet_bytes_max = terms.packet_bytes_max;
-        client.window = Window::new(terms.receive_maximum);
+        client.window = Window::new(terms.receive_maximum, self.config.max_inflight_bytes);
         // One that the client may not publish is never published; nothing is said about it, as in the original.
         let will = connect.will.as_ref();
         client.will = will

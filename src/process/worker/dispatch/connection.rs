@@ -145,7 +145,7 @@ impl Client {
             packet_bytes_max: u32::MAX,
             will: None,
             inbound: Inbound::default(),
-            window: Window::new(u16::MAX),
+            window: Window::new(u16::MAX, u64::MAX),
             filters: HashSet::default(),
             retained_pending: 0,
             seen_live: SeenLive::default(),

@@ -115,6 +115,7 @@ impl Worker {
         if conn.stage != Stage::Connected {
             self.strangers.left(conn.from.listener);
         }
+        self.backlog.change(conn.client.window.waiting_bytes(), 0);
         self.log_ending(&conn, ending, cx);
         say_good_bye(&mut conn, ending);
         self.forget_requests(id);

@@ -304,17 +304,21 @@ impl Worker {
             }
             conn.dropping = false;
         } else {
-            let most = (
-                self.config.max_queued_messages,
-                self.config.max_queued_bytes,
-            );
+            let limits = self.backlog.limits(&self.config);
             let window = &mut conn.client.window;
-            match window.place(target.qos, message.payload.len(), blocked, most) {
+            let before = window.waiting_bytes();
+            let place = window.place(target.qos, message.payload.len(), blocked, limits);
+            self.backlog.change(before, window.waiting_bytes());
+            match place {
                 Place::Wire(id) => packet_id = Some(id),
-                Place::Queue => {
+                Place::Queue { dropped } => {
+                    if dropped > 0 {
+                        drop_message(&mut window.dropping, &conn.client.id, cx);
+                    }
                     let message = copy.get_or_insert_with(|| Rc::new(owned(message))).clone();
                     let (qos, retain) = (target.qos, target.retain);
                     let subscription_ids = target.subscription_ids.clone();
+                    self.backlog.change(0, message.payload.len() as u64);
                     return window.queue(Queued {
                         qos,
                         retain,
@@ -393,7 +397,11 @@ impl Worker {
             if conn.is_full() {
                 return;
             }
-            let Some((packet_id, queued)) = conn.client.window.next(cx.now) else {
+            let before = conn.client.window.waiting_bytes();
+            let next = conn.client.window.next(cx.now);
+            let after = conn.client.window.waiting_bytes();
+            self.backlog.change(before, after);
+            let Some((packet_id, queued)) = next else {
                 return;
             };
             let Queued {

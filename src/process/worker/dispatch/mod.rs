@@ -4,6 +4,7 @@
 //! leaves bytes for clients in their outputs. It knows no descriptors. The event loop and the simulation drive it:
 //! `record`/`input`/`tick`, then `end_of_turn`, flush, `flushed`, then the outputs.
 
+mod backlog;
 mod connect;
 mod connection;
 mod ending;
@@ -22,6 +23,7 @@ use std::rc::Rc;
 
 use slotmap::SlotMap;
 
+use backlog::Backlog;
 pub use connection::{AcceptedFrom, ConnId};
 use connection::{Connection, LocalSubscription, Stage, Will};
 use ending::Ending;
@@ -54,6 +56,7 @@ pub struct Worker {
     incarnation: Incarnation,
     conns: SlotMap<ConnId, Connection>,
     strangers: Strangers,
+    backlog: Backlog,
     /// What this worker's clients subscribed to.
     local: Index<ConnId, LocalSubscription>,
     /// What this worker wants from the others, as it was announced.
@@ -122,6 +125,7 @@ impl Worker {
             incarnation,
             conns: SlotMap::with_key(),
             strangers: Strangers::default(),
+            backlog: Backlog::default(),
             local: Index::new(),
             interest: Interest::new(hash.clone()),
             foreign: Foreign::new(hash),

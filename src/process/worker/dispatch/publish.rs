@@ -281,9 +281,7 @@ impl Worker {
         {
             code = Reason::PacketIdNotFound as u8;
         }
-        if refused {
-            self.send_waiting(id, cx);
-        } else {
+        if !refused {
             let packet_id = ack.packet_id;
             self.send_pubrel(
                 id,
@@ -295,6 +293,8 @@ impl Worker {
                 cx,
             );
         }
+        // It may have made room: for a message if it is over, for bytes if not.
+        self.send_waiting(id, cx);
     }
 
     pub(super) fn send_pubrel<M: Mesh>(&mut self, id: ConnId, ack: Ack<'_>, cx: &mut Cx<'_, M>) {
