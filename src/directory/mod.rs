@@ -46,6 +46,7 @@ pub struct Directory<T, C> {
     /// Claims that hold or wait.
     claims: HashMap<(Incarnation, ClaimSerial), ClientNumber, FixedState>,
     last_number: u32,
+    holders: usize,
 }
 
 #[derive(Debug)]
@@ -105,6 +106,7 @@ impl<T: Default, C> Directory<T, C> {
             clients: HashMap::with_hasher(state.clone()),
             claims: HashMap::with_hasher(state),
             last_number: 0,
+            holders: 0,
         }
     }
 
@@ -174,6 +176,7 @@ impl<T: Default, C> Directory<T, C> {
         };
         if entry.holder.is_some_and(|h| h.key == key) {
             entry.holder = None;
+            self.holders -= 1;
             entry.mark = mark;
             return Released::Holder(client);
         }
@@ -203,6 +206,7 @@ impl<T: Default, C> Directory<T, C> {
         match entry.waiting.take() {
             Some((key, asked)) => {
                 let evicted = false;
+                self.holders += 1;
                 entry.holder = Some(Holder { key, evicted });
                 Turn::Granted(key, asked)
             }
@@ -259,6 +263,7 @@ impl<T: Default, C> Directory<T, C> {
             {
                 self.claims.remove(&name(holder.key));
                 entry.holder = None;
+                self.holders -= 1;
                 entry.mark = None;
                 freed.push((holder.key, *number));
             }
@@ -288,6 +293,11 @@ impl<T: Default, C> Directory<T, C> {
     pub fn held_by(&self, key: ClaimKey) -> Option<ClientNumber> {
         let client = *self.claims.get(&name(key))?;
         (self.holder(client) == Some(key)).then_some(client)
+    }
+
+    /// How many client ids are held.
+    pub fn holders(&self) -> usize {
+        self.holders
     }
 
     /// The connection that holds this client's id.

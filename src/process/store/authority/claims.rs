@@ -24,6 +24,8 @@ pub(super) struct Client {
     pub session: Option<Box<Session>>,
     /// The entry in the store's timers.
     pub timer: Option<Instant>,
+    /// It counts as a session without a connection.
+    pub is_counted: bool,
 }
 
 /// What a claim asks for once it is granted.
@@ -131,6 +133,7 @@ impl Store {
             received.extend(session.received.iter());
         }
         self.set_timer(client);
+        self.recount(client);
         let grant = ToWorker::Grant {
             claim: key.serial,
             client,
@@ -244,6 +247,7 @@ impl Store {
         if lives_secs == 0 {
             self.end_session(client, cx);
         }
+        self.recount(client);
         self.client_due(client, cx);
         self.try_grant(client, cx);
     }

@@ -69,6 +69,7 @@ impl Worker {
         if let Err(reason) = self.allow_publish(id, publish) {
             return self.close(id, Ending::Protocol(reason), cx);
         }
+        self.counted.publish_bytes_received += publish.payload.len() as u64;
         let receive_maximum = usize::from(self.config.max_inflight_messages);
         let Some(conn) = self.conns.get_mut(id) else {
             return;
