@@ -7,6 +7,7 @@
 //! as the fence is left out.
 
 mod barrier;
+mod figures;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,7 +15,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::base::clock::Instant;
-use crate::base::figures::Figures;
 use crate::base::ids::{Incarnation, MemberId, MemberMask, Position, Serial};
 use crate::base::limits::{
     INBOX_BYTES_PER_TURN, INBOX_BYTES_PER_WRITER, MEMBERS_MAX, RECORD_BYTES_MAX,
@@ -364,22 +364,6 @@ impl<R: Region, V: View, B: Bell> RingMesh<R, V, B> {
     /// The loop turns: the supervisor sees it.
     pub fn beat(&mut self) {
         self.cursors.beat();
-    }
-
-    /// Lets others see this member's figures, with those that the ring itself knows filled in.
-    pub fn tell_figures(&mut self, figures: &mut Figures) {
-        let behind = self.outbox.head() - self.passed(self.live).0.min(self.outbox.head());
-        figures.lag_bytes = behind;
-        figures.overflow_bytes = self.overflow.bytes() as u64;
-        self.cursors.tell_figures(figures);
-    }
-
-    /// What the other members hold on their heaps, as they last told.
-    pub fn heap_of_others(&self) -> u64 {
-        let heaps = self.peers.iter().filter(|peer| !peer.gone);
-        heaps
-            .filter_map(|peer| Some(peer.cursors.figures()?.heap_current))
-            .fold(0, u64::saturating_add)
     }
 
     /// A reader that is to be reported: its cursor is impossible, or it holds this member's full ring for too long
