@@ -34,6 +34,8 @@ pub enum Setup {
     Closed,
     /// As `Plain`, for tests that kill: nobody else is there.
     Alone,
+    /// With these lines; tests with the same lines share a broker.
+    With(&'static str),
 }
 
 impl Setup {
@@ -49,6 +51,7 @@ impl Setup {
                  retain_available false\nmax_qos 1\nset_tcp_nodelay true\n"
             }
             Self::Closed => "allow_anonymous false\n",
+            Self::With(lines) => lines,
         }
     }
 }
@@ -96,7 +99,7 @@ impl Broker {
         if target.workers > 0 {
             config.push_str(&format!("workers {}\n", target.workers));
         }
-        let name = format!("mosquitto-behaviour-{}-{port}.conf", std::process::id());
+        let name = format!("mosquitto-test-{}-{port}.conf", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::File::create_new(&path)
             .and_then(|mut file| file.write_all(config.as_bytes()))
@@ -124,7 +127,11 @@ impl Broker {
             held,
             config: path,
         };
-        broker.wait_for_log(" running");
+        let started = broker.log.wait(" running", |read| {
+            let told = |l: &&String| l.contains(" running") || l.contains("Error: ");
+            read.lines.iter().find(told).cloned()
+        });
+        assert!(started.contains(" running"), "{started}");
         broker
     }
 

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::wire::{
+use super::wire::{
     self, Connect, DISCONNECT, Got, PINGREQ, PUBACK, PUBCOMP, PUBREC, PUBREL, Publish, V5, publish,
     subscribe, unsubscribe, whole_packet,
 };
