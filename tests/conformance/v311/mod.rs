@@ -9,6 +9,8 @@ mod chapter_3_publish;
 mod chapter_3_retain;
 mod chapter_3_subscribe;
 mod chapter_3_unsubscribe;
+mod chapter_4_delivery;
+mod chapter_4_order;
 mod chapter_4_topics;
 
 use crate::Test;
@@ -24,6 +26,8 @@ pub const TABLES: &[&[Test]] = &[
     chapter_3_retain::TESTS,
     chapter_3_subscribe::TESTS,
     chapter_3_unsubscribe::TESTS,
+    chapter_4_delivery::TESTS,
+    chapter_4_order::TESTS,
     chapter_4_topics::TESTS,
 ];
 
