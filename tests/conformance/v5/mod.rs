@@ -5,10 +5,12 @@ mod connack;
 mod connect;
 mod format;
 mod ping;
+mod publish;
+mod retained;
 mod wills;
 
 use crate::harness::client::Client;
-use crate::wire::{Connect, Got, V5, connect};
+use crate::wire::{Connect, Got, Publish, V5, connect};
 use crate::{Bench, Test};
 
 pub const TABLES: &[&[Test]] = &[
@@ -17,6 +19,8 @@ pub const TABLES: &[&[Test]] = &[
     connect::TESTS,
     format::TESTS,
     ping::TESTS,
+    publish::TESTS,
+    retained::TESTS,
     wills::TESTS,
 ];
 
@@ -101,6 +105,13 @@ fn answer_properties(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
         return Vec::new();
     };
     properties(&body[at + 1..at + 1 + usize::from(length)])
+}
+
+fn with(message: Publish, properties: &[Vec<u8>]) -> Publish {
+    Publish {
+        properties: properties.to_vec(),
+        ..message
+    }
 }
 
 /// A session that stays.
