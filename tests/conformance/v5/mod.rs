@@ -1,12 +1,16 @@
 //! MQTT 5.0: a file for each chapter.
 
 mod acknowledgements;
+mod auth;
 mod connack;
 mod connect;
+mod disconnect;
 mod format;
 mod ping;
 mod publish;
 mod retained;
+mod subscribe;
+mod unsubscribe;
 mod wills;
 
 use crate::harness::client::Client;
@@ -15,12 +19,16 @@ use crate::{Bench, Test};
 
 pub const TABLES: &[&[Test]] = &[
     acknowledgements::TESTS,
+    auth::TESTS,
     connack::TESTS,
     connect::TESTS,
+    disconnect::TESTS,
     format::TESTS,
     ping::TESTS,
     publish::TESTS,
     retained::TESTS,
+    subscribe::TESTS,
+    unsubscribe::TESTS,
     wills::TESTS,
 ];
 
