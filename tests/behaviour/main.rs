@@ -20,6 +20,7 @@ mod keep_alive;
 mod properties;
 mod retained;
 mod sessions;
+mod shared;
 mod subscribe;
 mod wills;
 mod workers;
@@ -36,6 +37,7 @@ const TABLES: &[&[Test]] = &[
     properties::TESTS,
     retained::TESTS,
     sessions::TESTS,
+    shared::TESTS,
     subscribe::TESTS,
     wills::TESTS,
     workers::TESTS,

@@ -245,7 +245,6 @@ impl Worker {
         }
         builder.push(Property::MaximumPacketSize(self.config.max_packet_size));
         builder.push(Property::ReceiveMaximum(self.config.max_inflight_messages));
-        builder.push(Property::SharedSubscriptionAvailable(false));
     }
 
     /// The subscriptions of a stored session that continues: its QoS 0 messages come directly. They come before the

@@ -11,6 +11,7 @@ mod fan_out;
 mod live;
 mod members;
 mod publish;
+mod shared;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,8 @@ pub struct Worker {
     store_up: bool,
     /// Stored SUBSCRIBEs that the store has not answered: it may match more than it announced.
     store_subscribing: usize,
+    /// Those of them with shared filters: it may match QoS 0 too.
+    store_sharing: usize,
     /// The last record of this worker.
     last: Serial,
     /// The last announcement of this worker.
@@ -125,6 +128,7 @@ impl Worker {
             index_jobs: VecDeque::new(),
             store_up: false,
             store_subscribing: 0,
+            store_sharing: 0,
             last: Serial(0),
             last_announcement: Serial(0),
             held: VecDeque::new(),

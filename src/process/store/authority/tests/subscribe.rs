@@ -155,10 +155,10 @@ fn rule_20_filters_of_one_hash_do_not_switch_each_other_off() {
     let hash = crate::ipc::mesh::FilterHash::new([3, 4]);
     let mut announced = super::super::subscribe::Announced::new(false);
     // The same filter twice is what two filters of one hash look like.
-    assert!(announced.add("t", &hash).is_some());
-    assert!(announced.add("t", &hash).is_none());
-    assert!(announced.remove("t", &hash).is_none());
-    assert!(announced.remove("t", &hash).is_some());
+    assert!(announced.add("t", Class::QOS12, &hash).is_some());
+    assert!(announced.add("t", Class::QOS12, &hash).is_none());
+    assert!(announced.remove("t", Class::QOS12, &hash).is_none());
+    assert!(announced.remove("t", Class::QOS12, &hash).is_some());
 }
 
 #[test]
