@@ -51,6 +51,7 @@ pub struct Groups<M> {
     /// Counts turns: who has the lowest has gone longest without a message.
     last_turn: u64,
     last_token: u64,
+    memberships: usize,
 }
 
 #[derive(Debug)]
@@ -133,7 +134,13 @@ impl<M: Clone> Groups<M> {
             last_group: 0,
             last_turn: 0,
             last_token: 0,
+            memberships: 0,
         }
+    }
+
+    /// Members of all groups together.
+    pub fn memberships(&self) -> usize {
+        self.memberships
     }
 
     /// Whether there is no group.
@@ -158,6 +165,7 @@ impl<M: Clone> Groups<M> {
         let of_client = self.clients.entry(client).or_insert_with(Client::new);
         of_client.is_online = true;
         let existed = !of_client.groups.insert(id);
+        self.memberships += usize::from(!existed);
         self.last_turn += 1;
         let member = group.members.entry(client).or_insert(Member {
             terms,
@@ -226,6 +234,7 @@ impl<M: Clone> Groups<M> {
         of_client.parked.remove(&id);
         let group = self.groups.get_mut(&id)?;
         let member = group.members.remove(&client)?;
+        self.memberships -= 1;
         if let Some(turn) = member.turn {
             group.online.remove(&turn);
             group.ready.remove(&turn);

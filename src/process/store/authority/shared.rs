@@ -100,7 +100,7 @@ impl Store {
         self.groups.matching(topic, &mut found);
         for group in found.drain(..) {
             let entry = Entry {
-                message: share(stored, message),
+                message: share(stored, message, &self.stock),
                 qos: message.qos,
                 retain: message.retain,
                 subscription_ids: None,
@@ -113,6 +113,7 @@ impl Store {
             };
             let keeps_qos0 = self.settings.queue_qos0_messages;
             let pushed = self.groups.push(group, entry, each, keeps_qos0, cx.now);
+            self.counted.publish_dropped += u64::from(matches!(pushed, Pushed::Dropped { .. }));
             if pushed == (Pushed::Dropped { first: true })
                 && let Some(name) = self.groups.name(group)
             {

@@ -89,6 +89,10 @@ pub struct Connection {
     pub reached: (u64, usize),
     /// QoS 0 messages are being dropped, and the log said so.
     pub dropping: bool,
+    /// Packets put into the output since it was last empty, less those that were written, about.
+    pub packets_waiting: u64,
+    /// What the figures hold of it: packets and bytes that the client did not take when it was last written to.
+    pub noted_waiting: (u64, u64),
 }
 
 /// Who is at the other end, from CONNECT on.
@@ -96,6 +100,8 @@ pub struct Connection {
 pub struct Client {
     pub id: Box<str>,
     pub version: Version,
+    /// It is a bridge of 3.x, by the high bit of its protocol level.
+    pub bridge: bool,
     /// The store's number; 0 until the claim is granted.
     pub number: ClientNumber,
     /// The session is the store's.
@@ -135,6 +141,7 @@ impl Client {
         Self {
             id: Box::default(),
             version: Version::V311,
+            bridge: false,
             number: ClientNumber(0),
             stored: false,
             username: None,
@@ -178,6 +185,8 @@ impl Connection {
             look_at: now,
             reached: (0, 0),
             dropping: false,
+            packets_waiting: 0,
+            noted_waiting: (0, 0),
         }
     }
 
