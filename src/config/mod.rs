@@ -52,6 +52,8 @@ pub struct Config {
     pub allow_zero_length_clientid: bool,
     /// What assigned client ids start with, where a listener does not say otherwise.
     pub auto_id_prefix: String,
+    /// What every client id must start with.
+    pub clientid_prefixes: Option<String>,
     /// QoS 1 and 2 messages under way to one client; at least 1, 65535 is no limit.
     pub max_inflight_messages: u16,
     /// Messages that wait for one client; `u32::MAX` is no limit.
@@ -95,6 +97,8 @@ pub struct Listener {
     pub auto_id_prefix: Option<String>,
     /// The protocol versions that are accepted.
     pub versions: Versions,
+    /// Whether the user name takes the place of the client id.
+    pub use_username_as_clientid: bool,
 }
 
 /// Which address families a listener binds.
@@ -170,6 +174,7 @@ impl Listener {
             allow_anonymous: None,
             auto_id_prefix: None,
             versions: Versions::ALL,
+            use_username_as_clientid: false,
         }
     }
 }
@@ -219,6 +224,7 @@ impl Config {
             allow_anonymous: true,
             allow_zero_length_clientid: true,
             auto_id_prefix: "auto-".to_owned(),
+            clientid_prefixes: None,
             max_inflight_messages: 20,
             max_queued_messages: 1000,
             max_queued_bytes: u64::MAX,

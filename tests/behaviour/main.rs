@@ -17,6 +17,7 @@ mod bad_input;
 mod connect;
 mod delivery;
 mod keep_alive;
+mod limits;
 mod properties;
 mod retained;
 mod sessions;
@@ -33,6 +34,7 @@ const TABLES: &[&[Test]] = &[
     connect::TESTS,
     delivery::TESTS,
     keep_alive::TESTS,
+    limits::TESTS,
     properties::TESTS,
     retained::TESTS,
     sessions::TESTS,

@@ -254,6 +254,12 @@ impl Worker {
                     format_args!("Client {id} [{peer}] disconnected: session taken over."),
                 );
             }
+            Ending::Evicted(0x98) => log.line(
+                notice,
+                format_args!(
+                    "Client {id} [{peer}] disconnected: not let in by the new configuration."
+                ),
+            ),
             Ending::Evicted(code) => log.line(
                 notice,
                 format_args!("Client {id} [{peer}] disconnected: reason {code:#04x}."),
