@@ -22,6 +22,7 @@ mod properties;
 mod retained;
 mod sessions;
 mod subscribe;
+mod terms;
 mod wills;
 mod workers;
 
@@ -39,6 +40,7 @@ const TABLES: &[&[Test]] = &[
     retained::TESTS,
     sessions::TESTS,
     subscribe::TESTS,
+    terms::TESTS,
     wills::TESTS,
     workers::TESTS,
 ];

@@ -6,18 +6,19 @@ use std::hash::Hasher;
 
 use super::connection::{Connection, LocalSubscription, Stage, Will, options_from};
 use super::ending::Ending;
+use super::publish::may_publish;
 use super::{ConnId, Worker, mark_dirty};
 use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::base::limits::TOPIC_ALIAS_MAX;
 use crate::base::log::LogType;
 use crate::config::Config;
-use crate::ipc::mesh::{Claim, ToStore};
+use crate::ipc::mesh::{Claim, Refusal, ToStore};
 use crate::mqtt::{
     Connack, Connect, DecodeError, Filter, Packet, Properties, PropertiesBuilder, Property, Qos,
     Reason, Version, property::PropertyId,
 };
 use crate::ring::{Cx, Mesh};
-use crate::session::{Admission, Refusal, Window, admit, admit_again};
+use crate::session::{self, Admission, Window, admit, admit_again};
 
 impl Worker {
     pub(super) fn on_connect<M: Mesh>(
@@ -77,6 +78,7 @@ impl Worker {
             return;
         };
         let client = &mut conn.client;
+        client.bridge = connect.bridge;
         client.clean_start = connect.clean_start;
         client.keep_alive = terms.keep_alive;
         client.tell_keep_alive = terms.keep_alive_changed;
@@ -86,20 +88,25 @@ impl Worker {
         client.packet_bytes_max = terms.packet_bytes_max;
         client.terms = terms.terms;
         client.window = Window::new(terms.receive_maximum);
-        client.will = connect.will.as_ref().map(|will| Will {
-            qos: will.qos,
-            retain: will.retain,
-            delay_secs: terms.will_delay,
-            topic: will.topic.as_str().into(),
-            properties: without_will_delay(will.properties),
-            payload: will.payload.into(),
-        });
+        // One that the client may not publish is never published; nothing is said about it, as in the original.
+        let will = connect.will.as_ref();
+        client.will = will
+            .filter(|will| may_publish(will.topic))
+            .map(|will| Will {
+                qos: will.qos,
+                retain: will.retain,
+                delay_secs: terms.will_delay,
+                topic: will.topic.as_str().into(),
+                properties: without_will_delay(will.properties),
+                payload: will.payload.into(),
+            });
         if let Some(user) = connect.username {
             client.username = Some(user.into());
         }
         conn.stage = Stage::Claiming;
         let claim = ToStore::Claim(Claim {
             claim: id.claim(),
+            listener: conn.from.listener,
             client_id: &client.id,
             clean_start: client.clean_start,
             expiry: client.expiry,
@@ -161,6 +168,7 @@ impl Worker {
         }
         let (session_present, stored) = session;
         conn.stage = Stage::Connected;
+        self.strangers.left(conn.from.listener);
         conn.heard = cx.now;
         conn.client.number = number;
         conn.client.stored = stored;
@@ -178,6 +186,29 @@ impl Worker {
         self.send_connack(id, session_present, cx);
         // At once, before the socket is read again: what came before its end counts.
         self.consume_partial(id, cx);
+    }
+
+    /// The store refused a claim.
+    pub(super) fn on_refuse<M: Mesh>(
+        &mut self,
+        claim: ClaimSerial,
+        why: Refusal,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let ending = match why {
+            // No CONNACK was sent, so DISCONNECT cannot say it, and CONNACK has no code for it [MQTT-3.2.2-8].
+            Refusal::Superseded => Ending::Refused(
+                Reason::UnspecifiedError,
+                "another connection has taken the client id",
+            ),
+            // As the original: without an answer.
+            Refusal::MaxConnections => Ending::Crowded("max_connections"),
+            Refusal::GlobalMaxConnections => Ending::Crowded("global_max_connections"),
+            Refusal::GlobalMaxClients => {
+                Ending::Refused(Reason::QuotaExceeded, "global_max_clients exceeded")
+            }
+        };
+        self.close(ConnId::of(claim), ending, cx);
     }
 
     fn log_connected<M: Mesh>(&self, id: ConnId, cx: &mut Cx<'_, M>) {
@@ -312,7 +343,7 @@ impl Worker {
 }
 
 /// Whether a client would be let in by the configuration as it is now.
-pub(super) fn still_admitted(conn: &Connection, config: &Config) -> Result<(), Refusal> {
+pub(super) fn still_admitted(conn: &Connection, config: &Config) -> Result<(), session::Refusal> {
     // Listeners are neither added nor removed by a reload.
     let Some(listener) = config.listeners.get(usize::from(conn.from.listener)) else {
         return Ok(());

@@ -32,6 +32,8 @@ pub(super) enum Ending {
     Lost(HangUp),
     /// CONNECT is refused.
     Refused(Reason, &'static str),
+    /// There are as many connections as this option allows.
+    Crowded(&'static str),
     /// A packet could not be decoded.
     Malformed(DecodeError),
     /// A packet was not allowed now.
@@ -52,7 +54,11 @@ impl Ending {
     /// The reason code that a 5.0 client is told, if it is told one.
     fn reason(self) -> Option<u8> {
         let reason = match self {
-            Self::Clean | Self::CleanWithWill | Self::Lost(_) | Self::NoConnect => return None,
+            Self::Clean
+            | Self::CleanWithWill
+            | Self::Lost(_)
+            | Self::Crowded(_)
+            | Self::NoConnect => return None,
             Self::Refused(reason, _) | Self::Protocol(reason) => reason,
             Self::Malformed(error) => error.reason,
             Self::Silent => Reason::KeepAliveTimeout,
@@ -106,6 +112,9 @@ impl Worker {
         let Some(mut conn) = self.conns.remove(id) else {
             return;
         };
+        if conn.stage != Stage::Connected {
+            self.strangers.left(conn.from.listener);
+        }
         self.log_ending(&conn, ending, cx);
         say_good_bye(&mut conn, ending);
         self.forget_requests(id);
@@ -228,6 +237,16 @@ impl Worker {
                 notice,
                 format_args!("Client {id} [{peer}] refused: {what}."),
             ),
+            // In the words of the original, which has no id yet when it finds out.
+            Ending::Crowded(option) => {
+                let ip = peer.ip();
+                if self.config.connection_messages {
+                    log.line(
+                        notice,
+                        format_args!("Client connection from {ip} denied: {option} exceeded."),
+                    );
+                }
+            }
             Ending::Malformed(error) => {
                 log.line(
                     notice,
@@ -248,22 +267,13 @@ impl Worker {
                 notice,
                 format_args!("Client {id} [{peer}] disconnected: no CONNECT came."),
             ),
-            Ending::Evicted(0x8e) => {
+            Ending::Evicted(code) => {
+                let why = why_evicted(code);
                 log.line(
                     notice,
-                    format_args!("Client {id} [{peer}] disconnected: session taken over."),
+                    format_args!("Client {id} [{peer}] disconnected: {why}."),
                 );
             }
-            Ending::Evicted(0x98) => log.line(
-                notice,
-                format_args!(
-                    "Client {id} [{peer}] disconnected: not let in by the new configuration."
-                ),
-            ),
-            Ending::Evicted(code) => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: reason {code:#04x}."),
-            ),
             Ending::StoreLost => log.line(
                 notice,
                 format_args!("Client {id} [{peer}] disconnected: the store is restarted."),
@@ -425,6 +435,14 @@ impl Worker {
         self.stored_requests.clear();
         self.retained.clear();
         self.early_slices.clear();
+    }
+}
+
+fn why_evicted(code: u8) -> String {
+    match code {
+        0x8e => "session taken over".to_owned(),
+        0x98 => "not let in by the new configuration".to_owned(),
+        code => format!("reason {code:#04x}"),
     }
 }
 

@@ -48,6 +48,17 @@ fn take_requests<T>(requests: &mut Requests<T>, id: ConnId) -> Vec<T> {
         .collect()
 }
 
+/// What a subscription asks for. As in the original, a bridge of 3.x says with one bit what 5.0 has options for: nothing
+/// of its own comes back, and RETAIN stays as it was published.
+fn asked(filter: Filter<'_>, options: SubscriptionOptions, bridge: bool) -> SubscriptionOptions {
+    SubscriptionOptions {
+        // In a group, what is its own may be for another member.
+        no_local: options.no_local || (bridge && filter.shared().is_none()),
+        retain_as_published: options.retain_as_published || bridge,
+        ..options
+    }
+}
+
 /// A retained request that is under way.
 #[derive(Clone)]
 pub(super) struct RetainedWait {
@@ -68,6 +79,7 @@ impl Worker {
         };
         let (stored, version) = (conn.client.stored, conn.client.version);
         let qos_max = conn.client.terms.qos_max;
+        let bridge = conn.client.bridge;
         cx.log.line(
             LogType::Debug,
             format_args!("Received SUBSCRIBE from {}", conn.client.id),
@@ -81,7 +93,7 @@ impl Worker {
         for (filter, options) in &packet.filters {
             let options = SubscriptionOptions {
                 qos: options.qos.min(qos_max),
-                ..*options
+                ..asked(*filter, *options, bridge)
             };
             self.log_subscribe(id, filter.as_str(), options, cx);
             if filter.shared().is_some() {
