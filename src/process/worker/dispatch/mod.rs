@@ -8,6 +8,7 @@ mod connect;
 mod connection;
 mod ending;
 mod fan_out;
+mod figures;
 mod live;
 mod members;
 mod publish;
@@ -34,6 +35,7 @@ use subscribe::{PendingSuback, Requests, RetainedWait};
 use timers::Wheel;
 
 use crate::base::clock::Instant;
+use crate::base::figures::{Figures, count_packet};
 use crate::base::ids::{Incarnation, MemberId, MemberMask, Serial};
 use crate::base::limits::{
     CONNECT_WITHIN_SECS, CONTROL_PACKET_BYTES_MAX, REQUESTS_WAITING_MAX, RETAINED_WAITING_MAX,
@@ -98,6 +100,10 @@ pub struct Worker {
     /// SIGTERM: nothing is read any more.
     quiescing: Option<Serial>,
     bad_records: u64,
+    /// What was counted so far; what there is now is filled in when it is asked for.
+    counted: Figures,
+    /// What all members together hold on their heaps, as of a moment ago.
+    heap_bytes: u64,
 }
 
 /// A packet that waits for a record to be covered.
@@ -149,6 +155,8 @@ impl Worker {
             id_state: (id_seed, 0),
             quiescing: None,
             bad_records: 0,
+            counted: Figures::default(),
+            heap_bytes: 0,
         }
     }
 
@@ -179,6 +187,7 @@ impl Worker {
     pub fn accept<M: Mesh>(&mut self, from: AcceptedFrom, cx: &mut Cx<'_, M>) -> ConnId {
         self.strangers.came(from.listener);
         let id = self.conns.insert(Connection::new(from, cx.now));
+        self.counted.sockets_accepted += 1;
         self.look_at(id, cx.now.after_secs(CONNECT_WITHIN_SECS), cx.now);
         id
     }
@@ -219,6 +228,7 @@ impl Worker {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
+        self.counted.bytes_received += bytes.len() as u64;
         // A CONNECT that comes byte by byte has no more time than one that comes at once.
         if conn.stage != Stage::AwaitConnect {
             conn.heard = cx.now;
@@ -272,6 +282,7 @@ impl Worker {
                 }
             };
             used += found.len;
+            count_packet(&mut self.counted.received, found.first);
             match decode::decode(found, version) {
                 Ok(packet) => self.packet(id, packet, cx),
                 Err(e) => self.malformed(id, e, cx),
@@ -337,14 +348,14 @@ impl Worker {
     /// order too.
     fn say_after_last<M: Mesh>(&mut self, id: ConnId, packet: &Packet<'_>, cx: &mut Cx<'_, M>) {
         let after = self.last;
-        self.emit(id, after, cx, |version, out| {
+        self.emit(id, after, Counts::Packet, cx, |version, out| {
             encode::encode(packet, version, out)
         });
     }
 
     /// Sends `packet` with nothing to wait for but what was said to this client before.
     fn say<M: Mesh>(&mut self, id: ConnId, packet: &Packet<'_>, cx: &mut Cx<'_, M>) {
-        self.emit(id, Serial(0), cx, |version, out| {
+        self.emit(id, Serial(0), Counts::Packet, cx, |version, out| {
             encode::encode(packet, version, out)
         });
     }
@@ -353,6 +364,7 @@ impl Worker {
         &mut self,
         id: ConnId,
         after: Serial,
+        counts: Counts,
         cx: &mut Cx<'_, M>,
         write: impl FnOnce(crate::mqtt::Version, &mut Vec<u8>),
     ) {
@@ -360,14 +372,23 @@ impl Worker {
             return;
         };
         let version = conn.client.version;
+        let counted = &mut self.counted;
+        let write = |out: &mut Vec<u8>| {
+            let at = out.len();
+            write(version, out);
+            if let (Counts::Packet, Some(first_byte)) = (counts, out.get(at)) {
+                count_packet(&mut counted.sent, *first_byte);
+            }
+        };
+        conn.packets_waiting += 1;
         if conn.held == 0 && after <= cx.mesh.covered() {
-            conn.output.append(|out| write(version, out));
+            conn.output.append(write);
             conn.greeted = true;
             mark_dirty(&mut self.dirty, id, conn);
             return;
         }
         let mut bytes = Vec::new();
-        write(version, &mut bytes);
+        write(&mut bytes);
         hold(&mut self.held, self.last, id, conn, bytes);
     }
 
@@ -455,6 +476,15 @@ fn kind_bytes_max(stage: Stage, first: Option<u8>) -> usize {
         8 | 10 => CONTROL_PACKET_BYTES_MAX,
         _ => SMALL_PACKET_BYTES_MAX,
     }
+}
+
+/// What is counted of what is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    /// It is one packet.
+    Packet,
+    /// It was counted before.
+    Nothing,
 }
 
 /// Puts a connection into the list of those with output, once.
