@@ -23,6 +23,7 @@ mod retained;
 mod sessions;
 mod shared;
 mod subscribe;
+mod terms;
 mod wills;
 mod workers;
 
@@ -41,6 +42,7 @@ const TABLES: &[&[Test]] = &[
     sessions::TESTS,
     shared::TESTS,
     subscribe::TESTS,
+    terms::TESTS,
     wills::TESTS,
     workers::TESTS,
 ];

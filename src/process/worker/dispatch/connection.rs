@@ -14,7 +14,7 @@ use crate::base::limits::OUTPUT_BYTES_MAX;
 use crate::ipc::mesh::WillRecord;
 use crate::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 use crate::net::output::Output;
-use crate::session::{Inbound, Window};
+use crate::session::{Inbound, Terms, Window};
 
 slotmap::new_key_type! {
     /// A connection of this worker; never reused for another one.
@@ -113,6 +113,8 @@ pub struct Client {
     pub expiry: u32,
     pub expiry_at_connect: u32,
     pub packet_bytes_max: u32,
+    /// What it may do.
+    pub terms: Terms,
     pub will: Option<Will>,
     pub inbound: Inbound,
     pub window: Window,
@@ -150,6 +152,7 @@ impl Client {
             expiry: 0,
             expiry_at_connect: 0,
             packet_bytes_max: u32::MAX,
+            terms: Terms::STRANGER,
             will: None,
             inbound: Inbound::default(),
             window: Window::new(u16::MAX),

@@ -277,16 +277,13 @@ impl Worker {
                 notice,
                 format_args!("Client {id} [{peer}] disconnected: no CONNECT came."),
             ),
-            Ending::Evicted(0x8e) => {
+            Ending::Evicted(code) => {
+                let why = why_evicted(code);
                 log.line(
                     notice,
-                    format_args!("Client {id} [{peer}] disconnected: session taken over."),
+                    format_args!("Client {id} [{peer}] disconnected: {why}."),
                 );
             }
-            Ending::Evicted(code) => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: reason {code:#04x}."),
-            ),
             Ending::StoreLost => log.line(
                 notice,
                 format_args!("Client {id} [{peer}] disconnected: the store is restarted."),
@@ -449,6 +446,14 @@ impl Worker {
         self.stored_requests.clear();
         self.retained.clear();
         self.early_slices.clear();
+    }
+}
+
+fn why_evicted(code: u8) -> String {
+    match code {
+        0x8e => "session taken over".to_owned(),
+        0x98 => "not let in by the new configuration".to_owned(),
+        code => format!("reason {code:#04x}"),
     }
 }
 

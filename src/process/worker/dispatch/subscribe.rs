@@ -79,10 +79,7 @@ impl Worker {
             return;
         };
         let (stored, bridge) = (conn.client.stored, conn.client.bridge);
-        let qos_max = self
-            .listener(conn.from)
-            .and_then(|l| Qos::from_bits(l.max_qos))
-            .unwrap_or_default();
+        let qos_max = conn.client.terms.qos_max;
         cx.log.line(
             LogType::Debug,
             format_args!("Received SUBSCRIBE from {}", conn.client.id),
