@@ -21,7 +21,9 @@ mod limits;
 mod properties;
 mod retained;
 mod sessions;
+mod shared;
 mod subscribe;
+mod terms;
 mod wills;
 mod workers;
 
@@ -38,7 +40,9 @@ const TABLES: &[&[Test]] = &[
     properties::TESTS,
     retained::TESTS,
     sessions::TESTS,
+    shared::TESTS,
     subscribe::TESTS,
+    terms::TESTS,
     wills::TESTS,
     workers::TESTS,
 ];

@@ -145,6 +145,7 @@ impl Worker {
         cx: &mut Cx<'_, M>,
     ) {
         self.unsubscribe_all(id, conn, cx);
+        self.give_back_unsent(id, conn, cx);
         let client = &mut conn.client;
         let expiry = Some(client.expiry).filter(|expiry| *expiry != client.expiry_at_connect);
         let will = client.will.take().filter(|_| ending != Ending::Clean);
@@ -276,16 +277,13 @@ impl Worker {
                 notice,
                 format_args!("Client {id} [{peer}] disconnected: no CONNECT came."),
             ),
-            Ending::Evicted(0x8e) => {
+            Ending::Evicted(code) => {
+                let why = why_evicted(code);
                 log.line(
                     notice,
-                    format_args!("Client {id} [{peer}] disconnected: session taken over."),
+                    format_args!("Client {id} [{peer}] disconnected: {why}."),
                 );
             }
-            Ending::Evicted(code) => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: reason {code:#04x}."),
-            ),
             Ending::StoreLost => log.line(
                 notice,
                 format_args!("Client {id} [{peer}] disconnected: the store is restarted."),
@@ -431,6 +429,7 @@ impl Worker {
     pub(super) fn start_over<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
         self.store_up = false;
         self.store_subscribing = 0;
+        self.store_sharing = 0;
         self.foreign.forget(MemberId::STORE);
         let ids: Vec<ConnId> = self.conns.keys().collect();
         for id in ids {
@@ -447,6 +446,14 @@ impl Worker {
         self.stored_requests.clear();
         self.retained.clear();
         self.early_slices.clear();
+    }
+}
+
+fn why_evicted(code: u8) -> String {
+    match code {
+        0x8e => "session taken over".to_owned(),
+        0x98 => "not let in by the new configuration".to_owned(),
+        code => format!("reason {code:#04x}"),
     }
 }
 
