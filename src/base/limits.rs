@@ -115,6 +115,8 @@ pub const CONNECTIONS_BETWEEN_INBOXES: usize = 64;
 pub const WRITE_BYTES_BETWEEN_INBOXES: usize = 1024 * 1024;
 /// Bytes that such a look into the inboxes reads.
 pub const INBOX_BYTES_BETWEEN: usize = 128 * 1024;
+/// How often a member lets others see its figures, at most. At rest it does at least every [`SLEEP_MILLIS_MAX`].
+pub const FIGURES_MILLIS: u64 = 100;
 /// The longest sleep of a member, well below [`HEARTBEAT_MILLIS`].
 pub const SLEEP_MILLIS_MAX: u64 = 250;
 /// A control message between the supervisor and a child. Larger ones end the child.
@@ -178,6 +180,9 @@ pub const CONFIG_SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Topics that the store looks at in one turn for transient sessions, and again for stored ones; the rest waits for
 /// the next turn.
 pub const RETAINED_STEPS_PER_TURN: usize = 2_000;
+/// Members of shared subscriptions that the store finds without room in one turn; the groups that it has not served
+/// wait for the next turn.
+pub const SHARED_STEPS_PER_TURN: usize = 2_000;
 /// Topics that one search for expired retained messages looks at.
 pub const RETAINED_SWEEP_STEPS: usize = 10_000;
 /// Slices of retained messages that the store sends in one turn.

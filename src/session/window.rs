@@ -9,6 +9,7 @@ use std::rc::Rc;
 use foldhash::fast::FixedState;
 
 use crate::base::clock::Instant;
+use crate::base::ids::ShareToken;
 use crate::base::limits::WINDOW_MESSAGES_MAX;
 use crate::mqtt::{PacketId, Qos};
 use crate::queue::Limits;
@@ -28,6 +29,8 @@ pub struct Window {
     waiting_bytes: u64,
     /// Messages are being dropped, and the log said so.
     pub dropping: bool,
+    /// Of shared messages that expired while they waited.
+    expired: Vec<ShareToken>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,8 +47,8 @@ pub enum Place {
     Wire(PacketId),
     /// To the end of the queue, for which this many that waited were dropped.
     Queue { dropped: u64 },
-    /// Nowhere: the queue is full.
-    Full,
+    /// Nowhere: the queue is full, although this many that waited were dropped.
+    Full { dropped: u64 },
 }
 
 /// A message that waits, with what is its receiver's own.
@@ -54,6 +57,8 @@ pub struct Queued {
     pub qos: Qos,
     pub retain: bool,
     pub subscription_ids: Vec<u32>,
+    /// Of a shared message: the store waits to hear of it.
+    pub token: Option<ShareToken>,
     pub message: Rc<QueuedMessage>,
 }
 
@@ -78,6 +83,7 @@ impl Window {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             dropping: false,
+            expired: Vec::new(),
         }
     }
 
@@ -97,8 +103,8 @@ impl Window {
         let all = limits.room.saturating_add(self.waiting_bytes);
         let mut dropped = 0;
         while self.is_full(limits, all, bytes) {
-            if !limits.drops_oldest || self.pop().is_none() {
-                return Place::Full;
+            if !limits.drops_oldest || !self.drop_oldest() {
+                return Place::Full { dropped };
             }
             dropped += 1;
         }
@@ -110,6 +116,16 @@ impl Window {
         (limits.messages > 0 && self.waiting.len() >= most)
             || (limits.bytes > 0 && self.waiting_bytes >= limits.bytes)
             || self.waiting_bytes.saturating_add(bytes) > all
+    }
+
+    /// Drops the message that has waited longest, if one waits. Shared ones are the store's to give to another.
+    fn drop_oldest(&mut self) -> bool {
+        let Some(at) = self.waiting.iter().position(|q| q.token.is_none()) else {
+            return false;
+        };
+        let dropped = self.waiting.remove(at);
+        self.waiting_bytes -= dropped.map_or(0, |q| q.message.payload.len() as u64);
+        true
     }
 
     fn pop(&mut self) -> Option<Queued> {
@@ -160,6 +176,7 @@ impl Window {
         while self.has_room() {
             let queued = self.pop()?;
             if queued.message.expires_at.is_some_and(|at| at <= now) {
+                self.expired.extend(queued.token);
                 continue;
             }
             self.dropping &= !self.waiting.is_empty();
@@ -167,6 +184,16 @@ impl Window {
             return Some((id, queued));
         }
         None
+    }
+
+    /// The shared messages that expired since the last time.
+    pub fn take_expired(&mut self) -> Vec<ShareToken> {
+        std::mem::take(&mut self.expired)
+    }
+
+    /// The shared messages that wait.
+    pub fn shared_waiting(&self) -> impl Iterator<Item = ShareToken> {
+        self.waiting.iter().filter_map(|queued| queued.token)
     }
 
     /// A PUBACK came. False if no PUBACK was due for this packet id.
@@ -239,6 +266,7 @@ mod tests {
             qos,
             retain: false,
             subscription_ids: Vec::new(),
+            token: None,
             message: Rc::new(message),
         }
     }
@@ -257,7 +285,10 @@ mod tests {
             );
             window.queue(queued(Qos::AtLeastOnce, None));
         }
-        assert_eq!(window.place(Qos::AtLeastOnce, 1, false, MOST), Place::Full);
+        assert_eq!(
+            window.place(Qos::AtLeastOnce, 1, false, MOST),
+            Place::Full { dropped: 0 }
+        );
         assert!(window.next(NOW).is_none());
         assert!(window.puback(id(1)));
         assert_eq!(window.next(NOW).map(|(id, _)| id), Some(id(2)));
@@ -374,7 +405,7 @@ mod tests {
         }
         assert_eq!(
             window.place(Qos::AtLeastOnce, 1, false, limits),
-            Place::Full
+            Place::Full { dropped: 0 }
         );
         let room = |room| Limits {
             room,
@@ -382,7 +413,7 @@ mod tests {
         };
         assert_eq!(
             window.place(Qos::AtLeastOnce, 5, false, room(4)),
-            Place::Full
+            Place::Full { dropped: 0 }
         );
         let place = window.place(Qos::AtLeastOnce, 5, false, room(5));
         assert_eq!(place, Place::Queue { dropped: 0 });

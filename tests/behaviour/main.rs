@@ -22,7 +22,9 @@ mod properties;
 mod queues;
 mod retained;
 mod sessions;
+mod shared;
 mod subscribe;
+mod terms;
 mod wills;
 mod workers;
 
@@ -40,7 +42,9 @@ const TABLES: &[&[Test]] = &[
     queues::TESTS,
     retained::TESTS,
     sessions::TESTS,
+    shared::TESTS,
     subscribe::TESTS,
+    terms::TESTS,
     wills::TESTS,
     workers::TESTS,
 ];

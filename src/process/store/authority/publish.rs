@@ -9,7 +9,7 @@ use crate::queue::Entry;
 use crate::ring::{Cx, Mesh};
 
 use super::Store;
-use super::message::{Kept, StoredMessage, Will};
+use super::message::{Kept, Stock, StoredMessage, Will};
 use super::subscribe::Subscription;
 
 /// A session's subscription that matches a message.
@@ -55,7 +55,11 @@ impl Store {
         }
         let is_mine = message.qos != Qos::AtMostOnce || self.settings.queue_qos0_messages;
         if is_mine && !self.index.is_empty() {
-            self.route(topic, message, stored, cx);
+            self.route(topic, message, &mut stored, cx);
+        }
+        // Shared subscriptions take every QoS through the store.
+        if !self.groups.is_empty() {
+            self.route_shared(topic, message, &mut stored, cx);
         }
     }
 
@@ -66,7 +70,7 @@ impl Store {
         }
         self.retained_stamp += 1;
         self.retained.set(Kept {
-            message: share(stored, message),
+            message: share(stored, message, &self.stock),
             stamp: self.retained_stamp,
         });
     }
@@ -76,7 +80,7 @@ impl Store {
         &mut self,
         topic: Topic<'_>,
         message: &Message<'_>,
-        mut stored: Option<Rc<StoredMessage>>,
+        stored: &mut Option<Rc<StoredMessage>>,
         cx: &mut Cx<'_, M>,
     ) {
         let mut hits = std::mem::take(&mut self.hits);
@@ -94,7 +98,7 @@ impl Store {
             let most = of_one.iter().map(|(_, s)| s.qos()).max();
             let as_published = of_one.iter().any(|(_, s)| s.retain_as_published());
             let entry = Entry {
-                message: share(&mut stored, message),
+                message: share(stored, message, &self.stock),
                 qos: message.qos.min(most.unwrap_or_default()),
                 retain: message.retain && (as_published || self.is_late(*client, topic, cx.mesh)),
                 subscription_ids: subscription_ids(of_one),
@@ -124,8 +128,12 @@ impl Store {
     }
 }
 
-fn share(stored: &mut Option<Rc<StoredMessage>>, message: &Message<'_>) -> Rc<StoredMessage> {
-    Rc::clone(stored.get_or_insert_with(|| Rc::new(StoredMessage::new(message))))
+pub(super) fn share(
+    stored: &mut Option<Rc<StoredMessage>>,
+    message: &Message<'_>,
+    stock: &Stock,
+) -> Rc<StoredMessage> {
+    Rc::clone(stored.get_or_insert_with(|| Rc::new(StoredMessage::new(message, stock))))
 }
 
 /// The identifiers among these subscriptions; without one, nothing is allocated.

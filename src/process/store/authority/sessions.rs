@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::base::clock::Instant;
-use crate::base::ids::ClientNumber;
+use crate::base::ids::{ClientNumber, ShareToken};
 use crate::base::limits::OVERFLOW_BYTES_PAUSE;
 use crate::base::log::LogType;
 use crate::directory::{ClaimKey, Mark};
@@ -16,7 +16,7 @@ use crate::ring::{Cx, Mesh};
 
 use super::message::{Kept, StoredMessage};
 use super::subscribe::{Gap, Subscription};
-use super::{Store, StoreSettings, reads};
+use super::{Store, reads};
 
 /// A session that outlives its connections.
 #[derive(Debug, Default)]
@@ -52,11 +52,11 @@ impl Session {
         &mut self,
         entry: Entry<Rc<StoredMessage>>,
         holder: Option<ClaimKey>,
-        (settings, room): (&StoreSettings, u64),
+        (keeps_qos0, limits): (bool, Limits),
         (cx, scratch): (&mut Cx<'_, M>, &mut Vec<u8>),
     ) -> Pushed {
         if entry.qos == Qos::AtMostOnce {
-            if !self.queue.is_attached() && !settings.queue_qos0_messages {
+            if !self.queue.is_attached() && !keeps_qos0 {
                 return Pushed::Kept;
             }
             let has_room = cx.mesh.overflow_bytes() <= OVERFLOW_BYTES_PAUSE;
@@ -69,16 +69,10 @@ impl Session {
                     dup: false,
                     entry,
                 };
-                deliver(holder, &sending, cx.mesh, scratch);
+                deliver(holder, &sending, None, cx.mesh, scratch);
                 return Pushed::Kept;
             }
         }
-        let limits = Limits {
-            messages: settings.max_queued_messages,
-            bytes: settings.max_queued_bytes,
-            room,
-            drops_oldest: settings.drops_oldest,
-        };
         self.queue.push(entry, limits, cx.now)
     }
 
@@ -103,7 +97,7 @@ impl Session {
                     let again = ToWorker::Pubrel { claim, packet_id };
                     again.append(cx.mesh, holder.member, scratch);
                 }
-                Some(Next::Publish(sending)) => deliver(holder, &sending, cx.mesh, scratch),
+                Some(Next::Publish(sending)) => deliver(holder, &sending, None, cx.mesh, scratch),
                 Some(Next::Gap(gap)) if !gap.is_ready => return Fed::All,
                 Some(Next::Gap(_)) if *steps == 0 => return Fed::Stalled,
                 Some(Next::Gap(gap)) => {
@@ -123,7 +117,7 @@ impl Session {
                     if let Some(gap) = queue.oldest_gap() {
                         gap.sent(topic);
                     }
-                    deliver(holder, &sending, cx.mesh, scratch);
+                    deliver(holder, &sending, None, cx.mesh, scratch);
                 }
             }
         }
@@ -131,6 +125,17 @@ impl Session {
 }
 
 impl Store {
+    /// What may wait in one queue now.
+    pub(super) fn queue_limits(&self) -> Limits {
+        let taken = self.bytes_waiting + self.groups.bytes_waiting();
+        Limits {
+            messages: self.settings.max_queued_messages,
+            bytes: self.settings.max_queued_bytes,
+            room: self.settings.global_max_queued_bytes.saturating_sub(taken),
+            drops_oldest: self.settings.drops_oldest,
+        }
+    }
+
     /// Puts a message behind what waits for this session, and sends what its client can take.
     pub(super) fn enqueue<M: Mesh>(
         &mut self,
@@ -138,6 +143,7 @@ impl Store {
         entry: Entry<Rc<StoredMessage>>,
         cx: &mut Cx<'_, M>,
     ) {
+        let (keeps_qos0, limits) = (self.settings.queue_qos0_messages, self.queue_limits());
         let Some((holder, kept)) = self.directory.held_mut(client) else {
             return;
         };
@@ -145,18 +151,17 @@ impl Store {
             return;
         };
         let out = (&mut *cx, &mut self.scratch);
-        let all = self.settings.global_max_queued_bytes;
-        let room = all.saturating_sub(self.bytes_waiting);
         let before = session.queue.bytes_waiting();
-        let pushed = session.take(entry, holder, (&self.settings, room), out);
+        let pushed = session.take(entry, holder, (keeps_qos0, limits), out);
         self.bytes_waiting = self.bytes_waiting - before + session.queue.bytes_waiting();
-        if let Pushed::Dropped { first: true, .. } = pushed
-            && let Some(id) = self.directory.id(client)
-        {
-            cx.log.line(
-                LogType::Notice,
-                format_args!("Outgoing messages are being dropped for client {id}."),
-            );
+        if let Pushed::Dropped { messages, first } = pushed {
+            self.counted.publish_dropped += messages;
+            if first && let Some(id) = self.directory.id(client) {
+                cx.log.line(
+                    LogType::Notice,
+                    format_args!("Outgoing messages are being dropped for client {id}."),
+                );
+            }
         }
         self.feed(client, cx);
     }
@@ -179,7 +184,7 @@ impl Store {
         let fed = session.feed(client, holder, retained, steps, out);
         self.bytes_waiting = self.bytes_waiting - before + session.queue.bytes_waiting();
         if fed == Fed::All {
-            return;
+            return self.take_turns(client, cx);
         }
         if !std::mem::replace(&mut session.is_stalled, true) {
             self.stalled.push(client);
@@ -233,6 +238,9 @@ impl Store {
                 false
             }
         };
+        if what == AckKind::Puback && has_room {
+            self.shared_puback(client, packet_id);
+        }
         if has_room {
             self.feed(client, cx);
         }
@@ -248,12 +256,14 @@ impl Store {
         self.directory.set_lasting(client, false);
         let filters: Vec<&str> = session.subscriptions.keys().map(|f| &**f).collect();
         self.remove_filters(client, &filters, cx);
+        self.leave_groups(client, cx);
     }
 }
 
-fn deliver<M: Mesh>(
+pub(super) fn deliver<M: Mesh>(
     holder: ClaimKey,
     sending: &Sending<Rc<StoredMessage>>,
+    token: Option<ShareToken>,
     mesh: &mut M,
     scratch: &mut Vec<u8>,
 ) {
@@ -261,6 +271,7 @@ fn deliver<M: Mesh>(
     let record = ToWorker::Deliver(Deliver {
         claim: holder.serial,
         packet_id: sending.packet_id,
+        token,
         dup: sending.dup,
         subscription_ids: entry.subscription_ids.as_deref().unwrap_or(&[]).to_vec(),
         message: entry.message.as_message(entry.qos, entry.retain),

@@ -7,13 +7,14 @@ use foldhash::fast::RandomState;
 use slotmap::{Key, KeyData};
 
 use super::live::SeenLive;
+use super::shared::Shares;
 use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::base::limits::OUTPUT_BYTES_MAX;
 use crate::ipc::mesh::WillRecord;
 use crate::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 use crate::net::output::Output;
-use crate::session::{Inbound, Window};
+use crate::session::{Inbound, Terms, Window};
 
 slotmap::new_key_type! {
     /// A connection of this worker; never reused for another one.
@@ -88,6 +89,10 @@ pub struct Connection {
     pub reached: (u64, usize),
     /// QoS 0 messages are being dropped, and the log said so.
     pub dropping: bool,
+    /// Packets put into the output since it was last empty, less those that were written, about.
+    pub packets_waiting: u64,
+    /// What the figures hold of it: packets and bytes that the client did not take when it was last written to.
+    pub noted_waiting: (u64, u64),
 }
 
 /// Who is at the other end, from CONNECT on.
@@ -108,9 +113,13 @@ pub struct Client {
     pub expiry: u32,
     pub expiry_at_connect: u32,
     pub packet_bytes_max: u32,
+    /// What it may do.
+    pub terms: Terms,
     pub will: Option<Will>,
     pub inbound: Inbound,
     pub window: Window,
+    /// Of a transient session with shared subscriptions.
+    pub shares: Option<Box<Shares>>,
     pub filters: HashSet<Box<str>, RandomState>,
     /// Answers to retained requests that are under way, and what came live meanwhile.
     pub retained_pending: u32,
@@ -143,9 +152,11 @@ impl Client {
             expiry: 0,
             expiry_at_connect: 0,
             packet_bytes_max: u32::MAX,
+            terms: Terms::STRANGER,
             will: None,
             inbound: Inbound::default(),
             window: Window::new(u16::MAX, u64::MAX),
+            shares: None,
             filters: HashSet::default(),
             retained_pending: 0,
             seen_live: SeenLive::default(),
@@ -177,6 +188,8 @@ impl Connection {
             look_at: now,
             reached: (0, 0),
             dropping: false,
+            packets_waiting: 0,
+            noted_waiting: (0, 0),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::connection::{Connection, Stage, Will};
 use super::{ConnId, Worker};
 use crate::base::clock::Instant;
+use crate::base::figures::count_packet;
 use crate::base::ids::{ClientNumber, MemberId};
 use crate::base::limits::{EVICTION_READS_MAX, SILENCE_CHECK_SECS};
 use crate::base::log::LogType;
@@ -117,7 +118,14 @@ impl Worker {
         }
         self.backlog.change(conn.client.window.waiting_bytes(), 0);
         self.log_ending(&conn, ending, cx);
+        let before = conn.output.len();
         say_good_bye(&mut conn, ending);
+        if conn.output.len() > before {
+            let is_connected = conn.stage == Stage::Connected;
+            let first_byte = if is_connected { DISCONNECT } else { CONNACK };
+            count_packet(&mut self.counted.sent, first_byte);
+        }
+        self.note_over(&mut conn);
         self.forget_requests(id);
         match conn.stage {
             Stage::AwaitConnect => {}
@@ -138,6 +146,7 @@ impl Worker {
         cx: &mut Cx<'_, M>,
     ) {
         self.unsubscribe_all(id, conn, cx);
+        self.give_back_unsent(id, conn, cx);
         let client = &mut conn.client;
         let expiry = Some(client.expiry).filter(|expiry| *expiry != client.expiry_at_connect);
         let will = client.will.take().filter(|_| ending != Ending::Clean);
@@ -203,6 +212,7 @@ impl Worker {
         let mut changes = Vec::new();
         for filter in filters.iter().filter_map(|name| Filter::new(name)) {
             if self.local.remove(filter, id).is_some() {
+                self.counted.subscriptions -= u64::from(!conn.client.stored);
                 changes.extend(self.interest.remove(filter, class));
             }
         }
@@ -268,16 +278,13 @@ impl Worker {
                 notice,
                 format_args!("Client {id} [{peer}] disconnected: no CONNECT came."),
             ),
-            Ending::Evicted(0x8e) => {
+            Ending::Evicted(code) => {
+                let why = why_evicted(code);
                 log.line(
                     notice,
-                    format_args!("Client {id} [{peer}] disconnected: session taken over."),
+                    format_args!("Client {id} [{peer}] disconnected: {why}."),
                 );
             }
-            Ending::Evicted(code) => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: reason {code:#04x}."),
-            ),
             Ending::StoreLost => log.line(
                 notice,
                 format_args!("Client {id} [{peer}] disconnected: the store is restarted."),
@@ -423,6 +430,7 @@ impl Worker {
     pub(super) fn start_over<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
         self.store_up = false;
         self.store_subscribing = 0;
+        self.store_sharing = 0;
         self.foreign.forget(MemberId::STORE);
         let ids: Vec<ConnId> = self.conns.keys().collect();
         for id in ids {
@@ -441,6 +449,18 @@ impl Worker {
         self.early_slices.clear();
     }
 }
+
+fn why_evicted(code: u8) -> String {
+    match code {
+        0x8e => "session taken over".to_owned(),
+        0x98 => "not let in by the new configuration".to_owned(),
+        code => format!("reason {code:#04x}"),
+    }
+}
+
+/// The first bytes of the two packets that a good-bye can be.
+const CONNACK: u8 = 0x20;
+const DISCONNECT: u8 = 0xe0;
 
 /// When a connection has been silent for too long; `None` if it may be silent for ever.
 fn silence_ends(conn: &Connection) -> Option<Instant> {

@@ -6,7 +6,8 @@ use super::connection::{Connection, LocalSubscription, Stage};
 use super::live::Spot;
 use super::{ConnId, Worker, hold, mark_dirty};
 use crate::base::clock::Instant;
-use crate::base::ids::ClaimSerial;
+use crate::base::figures::{Figures, count_packet};
+use crate::base::ids::{ClaimSerial, ShareToken};
 use crate::base::limits::OUTPUT_SHARED_BYTES_MIN;
 use crate::base::log::LogType;
 use crate::ipc::mesh::{Deliver, Message};
@@ -51,6 +52,8 @@ struct Target {
     qos: Qos,
     retain: bool,
     subscription_ids: Vec<u32>,
+    /// Of a shared message of QoS 1 or 2.
+    token: Option<ShareToken>,
 }
 
 /// Encoded forms of one message: by protocol generation, QoS and retain flag. Messages with subscription
@@ -248,6 +251,7 @@ impl Worker {
                         qos,
                         retain,
                         subscription_ids,
+                        token: None,
                     });
                 }
             }
@@ -271,6 +275,7 @@ impl Worker {
                 qos,
                 retain,
                 subscription_ids,
+                token: None,
             },
             message,
             &mut None,
@@ -294,13 +299,13 @@ impl Worker {
             .form(conn.client.version, target, message, cx.now);
         // A packet that is too large for a client is not sent to it [MQTT-3.1.2-24].
         if u32::try_from(form.len).is_ok_and(|len| len > conn.client.packet_bytes_max) {
-            return;
+            return self.settle(target.conn, target.token.into_iter().collect(), cx);
         }
         let blocked = conn.is_full();
         let mut packet_id = None;
         if target.qos == Qos::AtMostOnce {
             if blocked {
-                return drop_message(&mut conn.dropping, &conn.client.id, cx);
+                return drop_message(&mut conn.dropping, &mut self.counted, &conn.client.id, cx);
             }
             conn.dropping = false;
         } else {
@@ -310,11 +315,18 @@ impl Worker {
             let place = window.place(target.qos, message.payload.len(), blocked, limits);
             self.backlog.change(before, window.waiting_bytes());
             match place {
-                Place::Wire(id) => packet_id = Some(id),
-                Place::Queue { dropped } => {
-                    if dropped > 0 {
-                        drop_message(&mut window.dropping, &conn.client.id, cx);
-                    }
+                Place::Wire(id) => {
+                    packet_id = Some(id);
+                    conn.client.on_wire(id, target.token);
+                }
+                Place::Full { dropped } if target.token.is_none() => {
+                    let (dropping, counted) = (&mut window.dropping, &mut self.counted);
+                    return drop_messages(dropped + 1, dropping, counted, &conn.client.id, cx);
+                }
+                // The store gives no more shared messages than the window takes.
+                Place::Queue { dropped } | Place::Full { dropped } => {
+                    let (dropping, counted) = (&mut window.dropping, &mut self.counted);
+                    drop_messages(dropped, dropping, counted, &conn.client.id, cx);
                     let message = copy.get_or_insert_with(|| Rc::new(owned(message))).clone();
                     let (qos, retain) = (target.qos, target.retain);
                     let subscription_ids = target.subscription_ids.clone();
@@ -323,16 +335,17 @@ impl Worker {
                         qos,
                         retain,
                         subscription_ids,
+                        token: target.token,
                         message,
                     });
                 }
-                Place::Full => return drop_message(&mut window.dropping, &conn.client.id, cx),
             }
         }
         self.put(target, form, (packet_id, false), message, cx);
     }
 
-    /// The store feeds a stored session: its packet ids are given, its window is kept there.
+    /// The store feeds a stored session: its packet ids are given, its window is kept there. Or it is a transient
+    /// session's turn in a group: its window is kept here.
     pub(super) fn on_deliver<M: Mesh>(&mut self, deliver: Deliver<'_>, cx: &mut Cx<'_, M>) {
         let id = ConnId::of(deliver.claim);
         let message = &deliver.message;
@@ -348,8 +361,13 @@ impl Worker {
             qos: message.qos,
             retain: message.retain,
             subscription_ids: deliver.subscription_ids,
+            token: deliver.token,
         };
         self.fan_out.forms.begin();
+        if !conn.client.stored {
+            conn.client.saw(deliver.token);
+            return self.send(&target, message, &mut None, cx);
+        }
         let form = self
             .fan_out
             .forms
@@ -359,9 +377,10 @@ impl Worker {
             return self.skip_delivery(deliver.claim, deliver.packet_id, message.qos, cx);
         }
         if deliver.packet_id.is_none() && conn.is_full() {
-            return drop_message(&mut conn.dropping, &conn.client.id, cx);
+            return drop_message(&mut conn.dropping, &mut self.counted, &conn.client.id, cx);
         }
         if conn.client.subacks_owed > 0 {
+            count_publish(&mut self.counted, conn, message);
             log_sending(conn, &target, deliver.packet_id, deliver.dup, message, cx);
             let (forms, behind) = (&self.fan_out.forms, &mut conn.client.behind_suback);
             forms.write(form, deliver.packet_id, deliver.dup, behind);
@@ -390,24 +409,12 @@ impl Worker {
 
     /// Sends what waits for room in a client's window or output.
     pub(super) fn send_waiting<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
-        loop {
-            let Some(conn) = self.conns.get_mut(id) else {
-                return;
-            };
-            if conn.is_full() {
-                return;
-            }
-            let before = conn.client.window.waiting_bytes();
-            let next = conn.client.window.next(cx.now);
-            let after = conn.client.window.waiting_bytes();
-            self.backlog.change(before, after);
-            let Some((packet_id, queued)) = next else {
-                return;
-            };
+        while let Some((packet_id, queued)) = self.next_waiting(id, cx) {
             let Queued {
                 qos,
                 retain,
                 subscription_ids,
+                token,
                 message: copy,
             } = queued;
             let message = Message {
@@ -426,7 +433,12 @@ impl Worker {
                 qos,
                 retain,
                 subscription_ids,
+                token,
             };
+            let Some(conn) = self.conns.get_mut(id) else {
+                return;
+            };
+            conn.client.on_wire(packet_id, token);
             self.fan_out.forms.begin();
             let form = self
                 .fan_out
@@ -434,6 +446,21 @@ impl Worker {
                 .form(conn.client.version, &target, &message, cx.now);
             self.put(&target, form, (Some(packet_id), false), &message, cx);
         }
+    }
+
+    fn next_waiting<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        cx: &mut Cx<'_, M>,
+    ) -> Option<(PacketId, Queued)> {
+        let conn = self.conns.get_mut(id).filter(|conn| !conn.is_full())?;
+        let before = conn.client.window.waiting_bytes();
+        let next = conn.client.window.next(cx.now);
+        let after = conn.client.window.waiting_bytes();
+        self.backlog.change(before, after);
+        let expired = conn.client.window.take_expired();
+        self.settle(id, expired, cx);
+        next
     }
 
     /// Puts a form into a connection's output, or behind what is held for it. The packet id and whether it is a
@@ -450,6 +477,7 @@ impl Worker {
             return;
         };
         let (packet_id, dup) = own;
+        count_publish(&mut self.counted, conn, message);
         log_sending(conn, target, packet_id, dup, message, cx);
         let forms = &self.fan_out.forms;
         if conn.held > 0 {
@@ -467,6 +495,15 @@ impl Worker {
     }
 }
 
+fn count_publish(counted: &mut Figures, conn: &mut Connection, message: &Message<'_>) {
+    count_packet(&mut counted.sent, PUBLISH);
+    counted.publish_bytes_sent += message.payload.len() as u64;
+    conn.packets_waiting += 1;
+}
+
+/// How the first byte of a PUBLISH begins.
+const PUBLISH: u8 = 0x30;
+
 fn identifier(subscription: &LocalSubscription) -> Option<u32> {
     Some(subscription.identifier).filter(|id| *id != 0)
 }
@@ -481,8 +518,24 @@ fn owned(message: &Message<'_>) -> QueuedMessage {
 }
 
 /// Once an episode, in the words of the original.
-fn drop_message<M: Mesh>(dropping: &mut bool, client: &str, cx: &mut Cx<'_, M>) {
-    if !std::mem::replace(dropping, true) {
+fn drop_message<M: Mesh>(
+    dropping: &mut bool,
+    counted: &mut Figures,
+    client: &str,
+    cx: &mut Cx<'_, M>,
+) {
+    drop_messages(1, dropping, counted, client, cx);
+}
+
+fn drop_messages<M: Mesh>(
+    messages: u64,
+    dropping: &mut bool,
+    counted: &mut Figures,
+    client: &str,
+    cx: &mut Cx<'_, M>,
+) {
+    counted.publish_dropped += messages;
+    if messages > 0 && !std::mem::replace(dropping, true) {
         cx.log.line(
             LogType::Notice,
             format_args!("Outgoing messages are being dropped for client {client}."),

@@ -77,18 +77,18 @@ impl Worker {
         if let Err(reason) = self.allow_publish(id, publish) {
             return self.close(id, Ending::Protocol(reason), cx);
         }
+        self.counted.publish_bytes_received += publish.payload.len() as u64;
         if !may_publish(topic) {
             if let Some(conn) = self.conns.get(id) {
                 log_publish(cx, "Denied", "from", &conn.client.id, publish, topic);
             }
             return self.acknowledge(id, publish, Reason::NotAuthorized, cx);
         }
-        let receive_maximum = usize::from(self.config.max_inflight_messages);
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
         let receive_maximum = match conn.client.version {
-            Version::V5 => receive_maximum,
+            Version::V5 => usize::from(conn.client.terms.receive_maximum),
             // Clients of 3.x were never told of a window.
             _ => QOS2_RECEIVED_MAX,
         };
@@ -126,7 +126,8 @@ impl Worker {
                     publish.payload.len()
                 ),
             );
-            return self.acknowledge(id, publish, Reason::PacketTooLarge, cx);
+            // original: says "packet too large", which PUBACK and PUBREC may not [MQTT-3.4.2-1].
+            return self.acknowledge(id, publish, Reason::QuotaExceeded, cx);
         }
         let reason = if self.route(&message, cx) {
             Reason::Success
@@ -137,8 +138,8 @@ impl Worker {
     }
 
     fn allow_publish(&self, id: ConnId, publish: &Publish<'_>) -> Result<(), Reason> {
-        let listener = self.conns.get(id).and_then(|conn| self.listener(conn.from));
-        if publish.qos as u8 > listener.map_or(2, |l| l.max_qos) {
+        let conn = self.conns.get(id);
+        if conn.is_some_and(|conn| publish.qos > conn.client.terms.qos_max) {
             return Err(Reason::QosNotSupported);
         }
         if publish.retain && !self.config.retain_available {
@@ -215,6 +216,7 @@ impl Worker {
         message.retain
             || message.releases.is_some()
             || message.packet_id.is_some()
+            || self.store_sharing > 0
             || (self.store_subscribing > 0 && message.qos != Qos::AtMostOnce)
     }
 
@@ -247,6 +249,7 @@ impl Worker {
             _ => window.pubcomp(ack.packet_id),
         };
         if known {
+            self.settle_shared(id, ack.packet_id, cx);
             self.send_waiting(id, cx);
         } else if !std::mem::replace(&mut conn.client.warned, true) {
             // The original tolerates it, and warns; once a connection is enough.
@@ -281,7 +284,9 @@ impl Worker {
         {
             code = Reason::PacketIdNotFound as u8;
         }
-        if !refused {
+        if refused {
+            self.settle_shared(id, ack.packet_id, cx);
+        } else {
             let packet_id = ack.packet_id;
             self.send_pubrel(
                 id,
