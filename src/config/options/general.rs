@@ -104,7 +104,8 @@ pub static ROWS: &[Row] = &[
         },
         "0",
         "Bytes of messages that may wait for all clients together beyond those under way; 0 is no limit. A message that \
-         waits for many clients counts for each. Only here, not in the original.",
+         waits for many clients counts for each. What waits in another process is known a tenth of a second later, so \
+         that a burst may exceed it by what comes in that time. Only here, not in the original.",
     )
     .is(global_limit!(global_max_queued_bytes)),
     Row::new(

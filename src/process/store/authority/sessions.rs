@@ -127,7 +127,7 @@ impl Session {
 impl Store {
     /// What may wait in one queue now.
     pub(super) fn queue_limits(&self) -> Limits {
-        let taken = self.bytes_waiting + self.groups.bytes_waiting();
+        let taken = self.queued_bytes().saturating_add(self.queued_elsewhere);
         Limits {
             messages: self.settings.max_queued_messages,
             bytes: self.settings.max_queued_bytes,
