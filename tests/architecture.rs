@@ -57,7 +57,7 @@ const ROOMS: &[Room] = &[
     pure("net/output.rs", &[]),
     doing("sys", &["base"]),
     doing("cli", &["base", "client", "config", "mqtt", "sys"]),
-    doing("bin", &["cli", "process"]),
+    doing("bin", &["cli", "process", "sys"]),
     doing(
         "process",
         &["base", "config", "ipc", "mqtt", "net", "ring", "sys"],

@@ -46,6 +46,9 @@ pub const FRAGMENT_STREAMS_MAX: usize = 4;
 /// subscription identifiers, the smaller messages of a slice of retained ones.
 pub const RECORD_BYTES_MAX: usize = REMAINING_LENGTH_MAX + 1024 * 1024;
 
+/// QoS 1 and 2 messages under way to one client of a transient session, where `max_inflight_messages` and the client
+/// set no limit. What packet ids can name, less some, so that a free one is always near.
+pub const WINDOW_MESSAGES_MAX: u16 = 60_000;
 /// Inbound QoS 2 messages that one client may have unreleased (our Receive Maximum for v5; others are closed).
 pub const QOS2_RECEIVED_MAX: usize = 65_535;
 /// Topic aliases that a v5 client may set, as in the original.
@@ -112,6 +115,8 @@ pub const CONNECTIONS_BETWEEN_INBOXES: usize = 64;
 pub const WRITE_BYTES_BETWEEN_INBOXES: usize = 1024 * 1024;
 /// Bytes that such a look into the inboxes reads.
 pub const INBOX_BYTES_BETWEEN: usize = 128 * 1024;
+/// How often a member lets others see its figures, at most. At rest it does at least every [`SLEEP_MILLIS_MAX`].
+pub const FIGURES_MILLIS: u64 = 100;
 /// The longest sleep of a member, well below [`HEARTBEAT_MILLIS`].
 pub const SLEEP_MILLIS_MAX: u64 = 250;
 /// A control message between the supervisor and a child. Larger ones end the child.

@@ -3,6 +3,10 @@
 use std::process::ExitCode;
 
 use mosquitto::process::{child, supervisor};
+use mosquitto::sys::heap::CountingHeap;
+
+#[global_allocator]
+static HEAP: CountingHeap = CountingHeap;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();

@@ -165,6 +165,7 @@ mod tests {
             any::<Option<bool>>(),
             prop::option::of(text()),
             versions,
+            any::<bool>(),
         )
             .prop_map(
                 |(
@@ -176,6 +177,7 @@ mod tests {
                     allow_anonymous,
                     auto_id_prefix,
                     versions,
+                    use_username_as_clientid,
                 )| {
                     Listener {
                         port,
@@ -186,6 +188,7 @@ mod tests {
                         allow_anonymous,
                         auto_id_prefix,
                         versions,
+                        use_username_as_clientid,
                     }
                 },
             )
@@ -238,10 +241,21 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_config()(
+        fn kept_by_workers()(
             processes in processes(),
+            clientid_prefixes in prop::option::of(text()),
+        ) -> Config {
+            Config { clientid_prefixes, ..processes }
+        }
+    }
+
+    prop_compose! {
+        fn any_config()(
+            processes in kept_by_workers(),
             flags in any::<[bool; 5]>(),
             auto_id_prefix in text(),
+            global_max_clients in -1..=i32::MAX,
+            global_max_connections in -1..=i32::MAX,
             max_inflight_messages in 1..=u16::MAX,
             max_queued_messages in prop_oneof![Just(u32::MAX), 1..=0x7fff_ffffu32],
             max_queued_bytes in prop_oneof![Just(u64::MAX), 1..=u64::MAX / 4],
@@ -255,7 +269,7 @@ mod tests {
                 flags;
             Config {
                 allow_anonymous, allow_zero_length_clientid, retain_available, queue_qos0_messages, set_tcp_nodelay,
-                auto_id_prefix, max_inflight_messages, max_queued_messages, max_queued_bytes, max_packet_size,
+                auto_id_prefix, global_max_clients, global_max_connections, max_inflight_messages, max_queued_messages, max_queued_bytes, max_packet_size,
                 max_keepalive, persistent_client_expiration, message_size_limit, sys_interval, ..processes
             }
         }

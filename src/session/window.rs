@@ -2,10 +2,14 @@
 //!
 //! Of a transient session. Those of persistent sessions are the store's (`queue`).
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
+use foldhash::fast::FixedState;
+
 use crate::base::clock::Instant;
+use crate::base::limits::WINDOW_MESSAGES_MAX;
 use crate::mqtt::{PacketId, Qos};
 
 /// The sending side of one transient session.
@@ -13,8 +17,8 @@ use crate::mqtt::{PacketId, Qos};
 pub struct Window {
     maximum: u16,
     last_id: u16,
-    /// In the order they were sent, which is the order in which most are acknowledged.
-    in_flight: VecDeque<(PacketId, Awaits)>,
+    /// This broker gives out the ids, so nobody can choose them such that their hashes collide.
+    in_flight: HashMap<PacketId, Awaits, FixedState>,
     waiting: VecDeque<Queued>,
     waiting_bytes: u64,
     /// Messages are being dropped, and the log said so.
@@ -58,12 +62,12 @@ pub struct QueuedMessage {
 }
 
 impl Window {
-    /// A window for at most `maximum` unacknowledged messages.
+    /// A window for at most `maximum` unacknowledged messages, and [`WINDOW_MESSAGES_MAX`].
     pub fn new(maximum: u16) -> Self {
         Self {
-            maximum,
+            maximum: maximum.min(WINDOW_MESSAGES_MAX),
             last_id: 0,
-            in_flight: VecDeque::new(),
+            in_flight: HashMap::default(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             dropping: false,
@@ -96,7 +100,8 @@ impl Window {
         self.in_flight.len() < usize::from(self.maximum)
     }
 
-    /// The next packet id that is not under way.
+    /// The next packet id that is not under way. Once around, ids that are under way are passed over once, and all
+    /// others are given out; since the window leaves some, that is a few looks for each on average.
     fn assign(&mut self, qos: Qos) -> Option<PacketId> {
         let awaits = if qos == Qos::ExactlyOnce {
             Awaits::Pubrec
@@ -106,16 +111,14 @@ impl Window {
         for _ in 0..u16::MAX {
             // Zero is not a packet id [MQTT-2.2.1-3], so the counter wraps to one.
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if let Some(id) = PacketId::new(self.last_id).filter(|id| self.find(*id).is_none()) {
-                self.in_flight.push_back((id, awaits));
+            if let Some(id) = PacketId::new(self.last_id)
+                && let Entry::Vacant(free) = self.in_flight.entry(id)
+            {
+                free.insert(awaits);
                 return Some(id);
             }
         }
         None
-    }
-
-    fn find(&self, id: PacketId) -> Option<usize> {
-        self.in_flight.iter().position(|(i, _)| *i == id)
     }
 
     /// Puts a message at the end of the queue, after [`Window::place`] said so.
@@ -150,16 +153,12 @@ impl Window {
         if refused {
             return self.finish(id, Awaits::Pubrec);
         }
-        match self
-            .in_flight
-            .iter_mut()
-            .find(|(i, a)| *i == id && *a != Awaits::Puback)
-        {
-            Some((_, awaits)) => {
+        match self.in_flight.get_mut(&id) {
+            Some(awaits) if *awaits != Awaits::Puback => {
                 *awaits = Awaits::Pubcomp;
                 true
             }
-            None => false,
+            _ => false,
         }
     }
 
@@ -169,17 +168,15 @@ impl Window {
     }
 
     fn finish(&mut self, id: PacketId, due: Awaits) -> bool {
-        match self.find(id) {
-            Some(at) if self.in_flight.get(at).is_some_and(|(_, a)| *a == due) => {
-                self.in_flight.remove(at);
-                if self.in_flight.is_empty() && self.waiting.is_empty() {
-                    self.in_flight = VecDeque::new();
-                    self.waiting = VecDeque::new();
-                }
-                true
-            }
-            _ => false,
+        if self.in_flight.get(&id) != Some(&due) {
+            return false;
         }
+        self.in_flight.remove(&id);
+        if self.in_flight.is_empty() && self.waiting.is_empty() {
+            self.in_flight = HashMap::default();
+            self.waiting = VecDeque::new();
+        }
+        true
     }
 }
 
@@ -262,6 +259,28 @@ mod tests {
             window.place(Qos::AtLeastOnce, 1, false, MOST),
             Place::Wire(id(2))
         );
+    }
+
+    /// Whoever keeps nearly every packet id under way and acknowledges the others one by one makes each next id hard
+    /// to find; that must not take the time of a search through all of them.
+    #[test]
+    fn a_full_window_finds_its_next_packet_id_at_once() {
+        let mut window = Window::new(u16::MAX);
+        let held = WINDOW_MESSAGES_MAX - 1;
+        for n in 1..=held {
+            let placed = window.place(Qos::AtLeastOnce, 1, false, MOST);
+            assert_eq!(placed, Place::Wire(id(n)));
+        }
+        // Ten times around; by searching it would be three billion steps.
+        let free = u32::from(u16::MAX - held);
+        for n in 0..10 * free {
+            let expected = held + 1 + u16::try_from(n % free).unwrap();
+            let placed = window.place(Qos::ExactlyOnce, 1, false, MOST);
+            assert_eq!(placed, Place::Wire(id(expected)));
+            assert!(window.pubrec(id(expected), false) && window.pubcomp(id(expected)));
+        }
+        window.place(Qos::AtLeastOnce, 1, false, MOST);
+        assert_eq!(window.place(Qos::AtLeastOnce, 1, false, MOST), Place::Queue);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod daemon;
+pub mod heap;
 pub mod machine;
 pub mod memfd;
 pub mod poll;

@@ -12,6 +12,7 @@ use authority::{Store, StoreSettings};
 use super::child::Child;
 use super::member::{self, Brain, Event, Identity, Member, MemberError, Phase};
 use crate::base::clock::Instant;
+use crate::base::figures::Figures;
 use crate::base::limits::INBOX_BYTES_PER_TURN;
 use crate::config::Config;
 use crate::net::Token;
@@ -24,7 +25,7 @@ pub fn run(child: Child) -> ExitCode {
 
 fn live(child: Child) -> Result<(), MemberError> {
     let mut store = Member::new(child, |config, me: &Identity| {
-        Store::new(settings(&config), me.hash_key)
+        Store::new(StoreSettings::of(&config), me.hash_key)
     })?;
     while !is_over(&store) {
         turn(&mut store)?;
@@ -54,19 +55,6 @@ fn is_over(store: &Member<Store>) -> bool {
     store.phase() == Phase::Stopping && (store.mesh.overflow_bytes() == 0 || store.is_out_of_time())
 }
 
-fn settings(config: &Config) -> StoreSettings {
-    let expiration = config.persistent_client_expiration;
-    StoreSettings {
-        max_inflight_messages: config.max_inflight_messages,
-        max_queued_messages: config.max_queued_messages,
-        max_queued_bytes: config.max_queued_bytes,
-        queue_qos0_messages: config.queue_qos0_messages,
-        retain_available: config.retain_available,
-        persistent_client_expiration: expiration
-            .map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
-    }
-}
-
 impl Brain for Store {
     fn step(&mut self, event: Event<'_>, cx: &mut Cx<'_, SharedMesh>) {
         match event {
@@ -85,16 +73,20 @@ impl Brain for Store {
             // As the original: no delay outlives the broker.
             Event::Quiesce => self.publish_delayed_wills(cx),
             // What a member left behind is settled when everybody has drained it; and the store has no clients.
-            Event::Drained(..) | Event::Stop => {}
+            Event::Drained(..) | Event::HeapBytes(_) | Event::Stop => {}
         }
     }
 
     fn configure(&mut self, config: Rc<Config>) {
-        self.set_settings(settings(&config));
+        self.set_settings(StoreSettings::of(&config));
     }
 
     fn next_deadline(&self, _: &Cx<'_, SharedMesh>) -> Option<Instant> {
         self.next_deadline()
+    }
+
+    fn figures(&self) -> Figures {
+        self.figures()
     }
 
     fn is_quiet(&self, cx: &Cx<'_, SharedMesh>) -> bool {

@@ -14,6 +14,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::child::Child;
 use super::member::{self, Brain, Event, Identity, Member, MemberError, Phase, Sockets};
 use crate::base::clock::Instant;
+use crate::base::figures::Figures;
 use crate::base::ids::MemberId;
 use crate::base::limits::{
     CONNECTIONS_BETWEEN_INBOXES, DESCRIPTORS_RESERVED, INBOX_BYTES_PER_TURN, INPUT_BYTES_PER_TURN,
@@ -207,15 +208,12 @@ impl Loop {
         } = accepted;
         let (ip, from_port) = (peer.ip(), peer.port());
         let messages = self.member.config.connection_messages;
-        let settings = self.member.config.listeners.get(usize::from(listener));
-        // Each worker counts its own connections only, so all together may let in more.
-        let most = settings.and_then(|l| usize::try_from(l.max_connections).ok());
         let log = &mut self.member.log;
-        if most.is_some_and(|most| most > 0 && self.connections.of_listener(listener) >= most) {
+        if let Some(option) = self.member.brain.is_crowded(listener) {
             if messages {
                 log.line(
                     LogType::Notice,
-                    format_args!("Client connection from {ip} denied: max_connections exceeded."),
+                    format_args!("Client connection from {ip} denied: {option} exceeded."),
                 );
             }
             return;
@@ -234,7 +232,7 @@ impl Loop {
         let from = AcceptedFrom { peer, listener };
         let id = self.member.with_cx(|brain, cx| brain.accept(from, cx));
         let poller = &self.member.poller;
-        if let Err(e) = self.connections.insert(id, socket, listener, poller) {
+        if let Err(e) = self.connections.insert(id, socket, poller) {
             self.hang_up(id, HangUp::Error(e.kind()));
         }
     }
@@ -319,6 +317,7 @@ impl Loop {
         let before = output.len();
         self.connections.write(id, output);
         *written += before.saturating_sub(output.len());
+        self.member.brain.note_written(id, before);
         if was_full && !self.member.brain.is_full(id) {
             self.member.with_cx(|brain, cx| brain.wrote(id, cx));
         }
@@ -360,6 +359,7 @@ impl Brain for Worker {
             Event::Tick => self.tick(cx),
             Event::EndOfTurn => self.end_of_turn(cx),
             Event::Flushed => self.flushed(cx),
+            Event::HeapBytes(bytes) => self.note_heap_bytes(bytes),
             Event::Quiesce => self.quiesce(cx),
             Event::Stop => self.stop(cx),
         }
@@ -375,5 +375,9 @@ impl Brain for Worker {
 
     fn is_quiet(&self, cx: &Cx<'_, SharedMesh>) -> bool {
         self.is_quiet(cx)
+    }
+
+    fn figures(&self) -> Figures {
+        self.figures()
     }
 }

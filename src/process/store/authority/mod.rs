@@ -8,10 +8,12 @@
 //! lie about its own connections, and nothing it sends may stop the store.
 
 mod claims;
+mod figures;
 mod message;
 mod publish;
 mod retained_requests;
 mod sessions;
+mod settings;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ mod timers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::clock::Instant;
+use crate::base::figures::Figures;
 use crate::base::ids::{ClaimSerial, ClientNumber, Incarnation, MemberId, Position, Serial};
 use crate::base::limits::{MEMBERS_MAX, RETAINED_STEPS_PER_TURN};
 use crate::base::log::LogType;
@@ -30,27 +33,11 @@ use crate::ring::{Cx, Mesh};
 use crate::router::index::Index;
 
 use claims::{Asked, Client};
-use message::Kept;
+use message::{Kept, Stock};
 use publish::Hit;
 use retained_requests::Request;
+pub use settings::StoreSettings;
 use subscribe::{Announced, Collecting, Subscribing, Subscription};
-
-/// What the operator decides about the store.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StoreSettings {
-    /// QoS 1 and 2 messages unacknowledged towards one client; 0 is as many as the client takes.
-    pub max_inflight_messages: u16,
-    /// Messages that wait for one client beyond those; 0 is no limit.
-    pub max_queued_messages: u32,
-    /// Bytes of payload that wait for one client; 0 is no limit.
-    pub max_queued_bytes: u64,
-    /// Persistent sessions get QoS 0 messages through the store, also while nobody is attached.
-    pub queue_qos0_messages: bool,
-    /// Whether anything is retained.
-    pub retain_available: bool,
-    /// Seconds after which any session without a connection ends; `None` is as long as the client asked for.
-    pub persistent_client_expiration: Option<u32>,
-}
 
 /// The store's deciding part, with a memory backend.
 pub struct Store {
@@ -91,6 +78,9 @@ pub struct Store {
     warned: BTreeSet<Incarnation>,
     scratch: Vec<u8>,
     hits: Vec<Hit>,
+    stock: Stock,
+    /// What was counted so far; what there is now is filled in when it is asked for.
+    counted: Figures,
 }
 
 impl Store {
@@ -98,12 +88,12 @@ impl Store {
     pub fn new(settings: StoreSettings, hash_key: [u64; 2]) -> Self {
         let [seed, _] = hash_key;
         Self {
+            announced: Announced::new(settings.queue_qos0_messages),
             settings,
             hash: FilterHash::new(hash_key),
             readers: vec![None; MEMBERS_MAX],
             directory: Directory::new(seed),
             index: Index::new(),
-            announced: Announced::new(settings.queue_qos0_messages),
             retained: Retained::default(),
             retained_stamp: 0,
             awaiting_mark: BTreeSet::new(),
@@ -124,6 +114,8 @@ impl Store {
             warned: BTreeSet::new(),
             scratch: Vec::new(),
             hits: Vec::new(),
+            stock: Stock::default(),
+            counted: Figures::default(),
         }
     }
 

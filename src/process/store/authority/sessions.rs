@@ -144,6 +144,7 @@ impl Store {
         };
         let out = (&mut *cx, &mut self.scratch);
         let pushed = session.take(entry, holder, &self.settings, out);
+        self.counted.publish_dropped += u64::from(matches!(pushed, Pushed::Dropped { .. }));
         if pushed == (Pushed::Dropped { first: true })
             && let Some(id) = self.directory.id(client)
         {
@@ -234,6 +235,7 @@ impl Store {
         let Some(session) = kept.and_then(|c| c.session.take()) else {
             return;
         };
+        self.directory.set_lasting(client, false);
         let filters: Vec<&str> = session.subscriptions.keys().map(|f| &**f).collect();
         self.remove_filters(client, &filters, cx);
     }

@@ -4,19 +4,21 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
 use std::hash::Hasher;
 
-use super::connection::{LocalSubscription, Stage, Will, options_from};
+use super::connection::{Connection, LocalSubscription, Stage, Will, options_from};
 use super::ending::Ending;
+use super::publish::may_publish;
 use super::{ConnId, Worker, mark_dirty};
 use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::base::limits::TOPIC_ALIAS_MAX;
 use crate::base::log::LogType;
-use crate::ipc::mesh::{Claim, ToStore};
+use crate::config::Config;
+use crate::ipc::mesh::{Claim, Refusal, ToStore};
 use crate::mqtt::{
-    Connack, Connect, DecodeError, Filter, Packet, Properties, PropertiesBuilder, Property, Reason,
-    Version, property::PropertyId,
+    Connack, Connect, DecodeError, Filter, Packet, Properties, PropertiesBuilder, Property, Qos,
+    Reason, Version, property::PropertyId,
 };
 use crate::ring::{Cx, Mesh};
-use crate::session::{Admission, Window, admit};
+use crate::session::{self, Admission, Window, admit, admit_again};
 
 impl Worker {
     pub(super) fn on_connect<M: Mesh>(
@@ -55,6 +57,13 @@ impl Worker {
                 conn.client.id = assigned;
             }
         }
+        if let (true, Some(name), Some(conn)) = (
+            terms.id_is_username,
+            connect.username,
+            self.conns.get_mut(id),
+        ) {
+            conn.client.id = name.into();
+        }
         self.claim(id, connect, &terms, cx);
     }
 
@@ -69,6 +78,7 @@ impl Worker {
             return;
         };
         let client = &mut conn.client;
+        client.bridge = connect.bridge;
         client.clean_start = connect.clean_start;
         client.keep_alive = terms.keep_alive;
         client.tell_keep_alive = terms.keep_alive_changed;
@@ -76,21 +86,27 @@ impl Worker {
         client.expiry = terms.expiry;
         client.expiry_at_connect = terms.expiry;
         client.packet_bytes_max = terms.packet_bytes_max;
+        client.terms = terms.terms;
         client.window = Window::new(terms.receive_maximum);
-        client.will = connect.will.as_ref().map(|will| Will {
-            qos: will.qos,
-            retain: will.retain,
-            delay_secs: terms.will_delay,
-            topic: will.topic.as_str().into(),
-            properties: without_will_delay(will.properties),
-            payload: will.payload.into(),
-        });
+        // One that the client may not publish is never published; nothing is said about it, as in the original.
+        let will = connect.will.as_ref();
+        client.will = will
+            .filter(|will| may_publish(will.topic))
+            .map(|will| Will {
+                qos: will.qos,
+                retain: will.retain,
+                delay_secs: terms.will_delay,
+                topic: will.topic.as_str().into(),
+                properties: without_will_delay(will.properties),
+                payload: will.payload.into(),
+            });
         if let Some(user) = connect.username {
             client.username = Some(user.into());
         }
         conn.stage = Stage::Claiming;
         let claim = ToStore::Claim(Claim {
             claim: id.claim(),
+            listener: conn.from.listener,
             client_id: &client.id,
             clean_start: client.clean_start,
             expiry: client.expiry,
@@ -144,8 +160,15 @@ impl Worker {
         else {
             return;
         };
+        // While the claim waited, the operator may have decided otherwise.
+        let config = self.config.clone();
+        if let Err(refusal) = still_admitted(conn, &config) {
+            let ending = Ending::Refused(refusal.reason, refusal.what);
+            return self.close(id, ending, cx);
+        }
         let (session_present, stored) = session;
         conn.stage = Stage::Connected;
+        self.strangers.left(conn.from.listener);
         conn.heard = cx.now;
         conn.client.number = number;
         conn.client.stored = stored;
@@ -163,6 +186,29 @@ impl Worker {
         self.send_connack(id, session_present, cx);
         // At once, before the socket is read again: what came before its end counts.
         self.consume_partial(id, cx);
+    }
+
+    /// The store refused a claim.
+    pub(super) fn on_refuse<M: Mesh>(
+        &mut self,
+        claim: ClaimSerial,
+        why: Refusal,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let ending = match why {
+            // No CONNACK was sent, so DISCONNECT cannot say it, and CONNACK has no code for it [MQTT-3.2.2-8].
+            Refusal::Superseded => Ending::Refused(
+                Reason::UnspecifiedError,
+                "another connection has taken the client id",
+            ),
+            // As the original: without an answer.
+            Refusal::MaxConnections => Ending::Crowded("max_connections"),
+            Refusal::GlobalMaxConnections => Ending::Crowded("global_max_connections"),
+            Refusal::GlobalMaxClients => {
+                Ending::Refused(Reason::QuotaExceeded, "global_max_clients exceeded")
+            }
+        };
+        self.close(ConnId::of(claim), ending, cx);
     }
 
     fn log_connected<M: Mesh>(&self, id: ConnId, cx: &mut Cx<'_, M>) {
@@ -237,14 +283,15 @@ impl Worker {
         if client.tell_keep_alive {
             builder.push(Property::ServerKeepAlive(client.keep_alive));
         }
-        if let Some(listener) = self.listener(conn.from).filter(|l| l.max_qos < 2) {
-            builder.push(Property::MaximumQos(listener.max_qos));
+        let terms = client.terms;
+        if terms.qos_max != Qos::ExactlyOnce {
+            builder.push(Property::MaximumQos(terms.qos_max as u8));
         }
         if !self.config.retain_available {
             builder.push(Property::RetainAvailable(false));
         }
-        builder.push(Property::MaximumPacketSize(self.config.max_packet_size));
-        builder.push(Property::ReceiveMaximum(self.config.max_inflight_messages));
+        builder.push(Property::MaximumPacketSize(terms.packet_bytes_max));
+        builder.push(Property::ReceiveMaximum(terms.receive_maximum));
         builder.push(Property::SharedSubscriptionAvailable(false));
     }
 
@@ -293,6 +340,15 @@ impl Worker {
         }
         self.close(id, Ending::Malformed(error), cx);
     }
+}
+
+/// Whether a client would be let in by the configuration as it is now.
+pub(super) fn still_admitted(conn: &Connection, config: &Config) -> Result<(), session::Refusal> {
+    // Listeners are neither added nor removed by a reload.
+    let Some(listener) = config.listeners.get(usize::from(conn.from.listener)) else {
+        return Ok(());
+    };
+    admit_again(conn.client.version, &conn.client.id, listener, config)
 }
 
 /// A client may be silent for one and a half times its keep-alive [MQTT-3.1.2-22].

@@ -13,7 +13,7 @@ use crate::base::limits::OUTPUT_BYTES_MAX;
 use crate::ipc::mesh::WillRecord;
 use crate::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 use crate::net::output::Output;
-use crate::session::{Inbound, Window};
+use crate::session::{Inbound, Terms, Window};
 
 slotmap::new_key_type! {
     /// A connection of this worker; never reused for another one.
@@ -88,6 +88,10 @@ pub struct Connection {
     pub reached: (u64, usize),
     /// QoS 0 messages are being dropped, and the log said so.
     pub dropping: bool,
+    /// Packets put into the output since it was last empty, less those that were written, about.
+    pub packets_waiting: u64,
+    /// What the figures hold of it: packets and bytes that the client did not take when it was last written to.
+    pub noted_waiting: (u64, u64),
 }
 
 /// Who is at the other end, from CONNECT on.
@@ -95,6 +99,8 @@ pub struct Connection {
 pub struct Client {
     pub id: Box<str>,
     pub version: Version,
+    /// It is a bridge of 3.x, by the high bit of its protocol level.
+    pub bridge: bool,
     /// The store's number; 0 until the claim is granted.
     pub number: ClientNumber,
     /// The session is the store's.
@@ -106,6 +112,8 @@ pub struct Client {
     pub expiry: u32,
     pub expiry_at_connect: u32,
     pub packet_bytes_max: u32,
+    /// What it may do.
+    pub terms: Terms,
     pub will: Option<Will>,
     pub inbound: Inbound,
     pub window: Window,
@@ -132,6 +140,7 @@ impl Client {
         Self {
             id: Box::default(),
             version: Version::V311,
+            bridge: false,
             number: ClientNumber(0),
             stored: false,
             username: None,
@@ -140,6 +149,7 @@ impl Client {
             expiry: 0,
             expiry_at_connect: 0,
             packet_bytes_max: u32::MAX,
+            terms: Terms::STRANGER,
             will: None,
             inbound: Inbound::default(),
             window: Window::new(u16::MAX),
@@ -174,6 +184,8 @@ impl Connection {
             look_at: now,
             reached: (0, 0),
             dropping: false,
+            packets_waiting: 0,
+            noted_waiting: (0, 0),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::connection::{Connection, Stage, Will};
 use super::{ConnId, Worker};
 use crate::base::clock::Instant;
+use crate::base::figures::count_packet;
 use crate::base::ids::{ClientNumber, MemberId};
 use crate::base::limits::{EVICTION_READS_MAX, SILENCE_CHECK_SECS};
 use crate::base::log::LogType;
@@ -32,6 +33,8 @@ pub(super) enum Ending {
     Lost(HangUp),
     /// CONNECT is refused.
     Refused(Reason, &'static str),
+    /// There are as many connections as this option allows.
+    Crowded(&'static str),
     /// A packet could not be decoded.
     Malformed(DecodeError),
     /// A packet was not allowed now.
@@ -52,7 +55,11 @@ impl Ending {
     /// The reason code that a 5.0 client is told, if it is told one.
     fn reason(self) -> Option<u8> {
         let reason = match self {
-            Self::Clean | Self::CleanWithWill | Self::Lost(_) | Self::NoConnect => return None,
+            Self::Clean
+            | Self::CleanWithWill
+            | Self::Lost(_)
+            | Self::Crowded(_)
+            | Self::NoConnect => return None,
             Self::Refused(reason, _) | Self::Protocol(reason) => reason,
             Self::Malformed(error) => error.reason,
             Self::Silent => Reason::KeepAliveTimeout,
@@ -106,8 +113,18 @@ impl Worker {
         let Some(mut conn) = self.conns.remove(id) else {
             return;
         };
+        if conn.stage != Stage::Connected {
+            self.strangers.left(conn.from.listener);
+        }
         self.log_ending(&conn, ending, cx);
+        let before = conn.output.len();
         say_good_bye(&mut conn, ending);
+        if conn.output.len() > before {
+            let is_connected = conn.stage == Stage::Connected;
+            let first_byte = if is_connected { DISCONNECT } else { CONNACK };
+            count_packet(&mut self.counted.sent, first_byte);
+        }
+        self.note_over(&mut conn);
         self.forget_requests(id);
         match conn.stage {
             Stage::AwaitConnect => {}
@@ -193,6 +210,7 @@ impl Worker {
         let mut changes = Vec::new();
         for filter in filters.iter().filter_map(|name| Filter::new(name)) {
             if self.local.remove(filter, id).is_some() {
+                self.counted.subscriptions -= u64::from(!conn.client.stored);
                 changes.extend(self.interest.remove(filter, class));
             }
         }
@@ -228,6 +246,16 @@ impl Worker {
                 notice,
                 format_args!("Client {id} [{peer}] refused: {what}."),
             ),
+            // In the words of the original, which has no id yet when it finds out.
+            Ending::Crowded(option) => {
+                let ip = peer.ip();
+                if self.config.connection_messages {
+                    log.line(
+                        notice,
+                        format_args!("Client connection from {ip} denied: {option} exceeded."),
+                    );
+                }
+            }
             Ending::Malformed(error) => {
                 log.line(
                     notice,
@@ -248,16 +276,13 @@ impl Worker {
                 notice,
                 format_args!("Client {id} [{peer}] disconnected: no CONNECT came."),
             ),
-            Ending::Evicted(0x8e) => {
+            Ending::Evicted(code) => {
+                let why = why_evicted(code);
                 log.line(
                     notice,
-                    format_args!("Client {id} [{peer}] disconnected: session taken over."),
+                    format_args!("Client {id} [{peer}] disconnected: {why}."),
                 );
             }
-            Ending::Evicted(code) => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: reason {code:#04x}."),
-            ),
             Ending::StoreLost => log.line(
                 notice,
                 format_args!("Client {id} [{peer}] disconnected: the store is restarted."),
@@ -421,6 +446,18 @@ impl Worker {
         self.early_slices.clear();
     }
 }
+
+fn why_evicted(code: u8) -> String {
+    match code {
+        0x8e => "session taken over".to_owned(),
+        0x98 => "not let in by the new configuration".to_owned(),
+        code => format!("reason {code:#04x}"),
+    }
+}
+
+/// The first bytes of the two packets that a good-bye can be.
+const CONNACK: u8 = 0x20;
+const DISCONNECT: u8 = 0xe0;
 
 /// When a connection has been silent for too long; `None` if it may be silent for ever.
 fn silence_ends(conn: &Connection) -> Option<Instant> {

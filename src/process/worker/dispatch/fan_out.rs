@@ -6,6 +6,7 @@ use super::connection::{Connection, LocalSubscription, Stage};
 use super::live::Spot;
 use super::{ConnId, Worker, hold, mark_dirty};
 use crate::base::clock::Instant;
+use crate::base::figures::{Figures, count_packet};
 use crate::base::ids::ClaimSerial;
 use crate::base::limits::OUTPUT_SHARED_BYTES_MIN;
 use crate::base::log::LogType;
@@ -300,7 +301,7 @@ impl Worker {
         let mut packet_id = None;
         if target.qos == Qos::AtMostOnce {
             if blocked {
-                return drop_message(&mut conn.dropping, &conn.client.id, cx);
+                return drop_message(&mut conn.dropping, &mut self.counted, &conn.client.id, cx);
             }
             conn.dropping = false;
         } else {
@@ -322,7 +323,14 @@ impl Worker {
                         message,
                     });
                 }
-                Place::Full => return drop_message(&mut window.dropping, &conn.client.id, cx),
+                Place::Full => {
+                    return drop_message(
+                        &mut window.dropping,
+                        &mut self.counted,
+                        &conn.client.id,
+                        cx,
+                    );
+                }
             }
         }
         self.put(target, form, (packet_id, false), message, cx);
@@ -355,9 +363,10 @@ impl Worker {
             return self.skip_delivery(deliver.claim, deliver.packet_id, message.qos, cx);
         }
         if deliver.packet_id.is_none() && conn.is_full() {
-            return drop_message(&mut conn.dropping, &conn.client.id, cx);
+            return drop_message(&mut conn.dropping, &mut self.counted, &conn.client.id, cx);
         }
         if conn.client.subacks_owed > 0 {
+            count_publish(&mut self.counted, conn, message);
             log_sending(conn, &target, deliver.packet_id, deliver.dup, message, cx);
             let (forms, behind) = (&self.fan_out.forms, &mut conn.client.behind_suback);
             forms.write(form, deliver.packet_id, deliver.dup, behind);
@@ -442,6 +451,7 @@ impl Worker {
             return;
         };
         let (packet_id, dup) = own;
+        count_publish(&mut self.counted, conn, message);
         log_sending(conn, target, packet_id, dup, message, cx);
         let forms = &self.fan_out.forms;
         if conn.held > 0 {
@@ -459,6 +469,15 @@ impl Worker {
     }
 }
 
+fn count_publish(counted: &mut Figures, conn: &mut Connection, message: &Message<'_>) {
+    count_packet(&mut counted.sent, PUBLISH);
+    counted.publish_bytes_sent += message.payload.len() as u64;
+    conn.packets_waiting += 1;
+}
+
+/// How the first byte of a PUBLISH begins.
+const PUBLISH: u8 = 0x30;
+
 fn identifier(subscription: &LocalSubscription) -> Option<u32> {
     Some(subscription.identifier).filter(|id| *id != 0)
 }
@@ -473,7 +492,13 @@ fn owned(message: &Message<'_>) -> QueuedMessage {
 }
 
 /// Once an episode, in the words of the original.
-fn drop_message<M: Mesh>(dropping: &mut bool, client: &str, cx: &mut Cx<'_, M>) {
+fn drop_message<M: Mesh>(
+    dropping: &mut bool,
+    counted: &mut Figures,
+    client: &str,
+    cx: &mut Cx<'_, M>,
+) {
+    counted.publish_dropped += 1;
     if !std::mem::replace(dropping, true) {
         cx.log.line(
             LogType::Notice,

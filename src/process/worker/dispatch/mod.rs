@@ -8,9 +8,11 @@ mod connect;
 mod connection;
 mod ending;
 mod fan_out;
+mod figures;
 mod live;
 mod members;
 mod publish;
+mod strangers;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -21,23 +23,26 @@ use std::rc::Rc;
 
 use slotmap::SlotMap;
 
+use connect::still_admitted;
 pub use connection::{AcceptedFrom, ConnId};
 use connection::{Connection, LocalSubscription, Stage, Will};
 use ending::Ending;
 pub use ending::HangUp;
 use fan_out::FanOut;
 use members::IndexJob;
+use strangers::Strangers;
 use subscribe::{PendingSuback, Requests, RetainedWait};
 use timers::Wheel;
 
 use crate::base::clock::Instant;
+use crate::base::figures::{Figures, count_packet};
 use crate::base::ids::{Incarnation, MemberId, MemberMask, Serial};
 use crate::base::limits::{
     CONNECT_WITHIN_SECS, CONTROL_PACKET_BYTES_MAX, REQUESTS_WAITING_MAX, RETAINED_WAITING_MAX,
     SMALL_PACKET_BYTES_MAX,
 };
 use crate::base::log::LogType;
-use crate::config::{Config, Listener};
+use crate::config::Config;
 use crate::ipc::mesh::FilterHash;
 use crate::mqtt::frame::frame;
 use crate::mqtt::{DecodeError, Packet, Reason, decode, encode};
@@ -51,6 +56,7 @@ pub struct Worker {
     me: MemberId,
     incarnation: Incarnation,
     conns: SlotMap<ConnId, Connection>,
+    strangers: Strangers,
     /// What this worker's clients subscribed to.
     local: Index<ConnId, LocalSubscription>,
     /// What this worker wants from the others, as it was announced.
@@ -94,6 +100,10 @@ pub struct Worker {
     /// SIGTERM: nothing is read any more.
     quiescing: Option<Serial>,
     bad_records: u64,
+    /// What was counted so far; what there is now is filled in when it is asked for.
+    counted: Figures,
+    /// What all members together hold on their heaps, as of a moment ago.
+    heap_bytes: u64,
 }
 
 /// A packet that waits for a record to be covered.
@@ -118,6 +128,7 @@ impl Worker {
             me,
             incarnation,
             conns: SlotMap::with_key(),
+            strangers: Strangers::default(),
             local: Index::new(),
             interest: Interest::new(hash.clone()),
             foreign: Foreign::new(hash),
@@ -144,17 +155,39 @@ impl Worker {
             id_state: (id_seed, 0),
             quiescing: None,
             bad_records: 0,
+            counted: Figures::default(),
+            heap_bytes: 0,
         }
     }
 
-    /// Follows another configuration from now on; connections keep the terms they were let in on.
+    /// Follows another configuration from now on. Connections keep the terms they were let in on; those of clients
+    /// that would not be let in any more end.
     pub fn set_config(&mut self, config: Rc<Config>) {
         self.config = config;
+        let refused = |(_, conn): &(ConnId, &Connection)| {
+            conn.stage == Stage::Connected && still_admitted(conn, &self.config).is_err()
+        };
+        let ids: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(refused)
+            .map(|(id, _)| id)
+            .collect();
+        for id in ids {
+            self.evict(id, Reason::AdministrativeAction as u8);
+        }
+    }
+
+    /// The option because of which `listener` may not take in another connection now.
+    pub fn is_crowded(&self, listener: u16) -> Option<&'static str> {
+        self.strangers.are_too_many(listener, &self.config)
     }
 
     /// Takes in a connection.
     pub fn accept<M: Mesh>(&mut self, from: AcceptedFrom, cx: &mut Cx<'_, M>) -> ConnId {
+        self.strangers.came(from.listener);
         let id = self.conns.insert(Connection::new(from, cx.now));
+        self.counted.sockets_accepted += 1;
         self.look_at(id, cx.now.after_secs(CONNECT_WITHIN_SECS), cx.now);
         id
     }
@@ -195,6 +228,7 @@ impl Worker {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
+        self.counted.bytes_received += bytes.len() as u64;
         // A CONNECT that comes byte by byte has no more time than one that comes at once.
         if conn.stage != Stage::AwaitConnect {
             conn.heard = cx.now;
@@ -231,9 +265,12 @@ impl Worker {
             let most = match conn.stage {
                 Stage::Claiming => break,
                 Stage::AwaitConnect if !self.store_up => break,
-                Stage::AwaitConnect => CONTROL_PACKET_BYTES_MAX,
-                Stage::Connected => self.packet_bytes_max(bytes.get(used).copied()),
+                // Nobody was told anything yet, but what is configured holds.
+                Stage::AwaitConnect => self.config.max_packet_size,
+                Stage::Connected => conn.client.terms.packet_bytes_max,
             };
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            let most = most.min(kind_bytes_max(conn.stage, bytes.get(used).copied()));
             let version = conn.client.version;
             let rest = bytes.get(used..).unwrap_or_default();
             let found = match frame(rest, most) {
@@ -245,21 +282,13 @@ impl Worker {
                 }
             };
             used += found.len;
+            count_packet(&mut self.counted.received, found.first);
             match decode::decode(found, version) {
                 Ok(packet) => self.packet(id, packet, cx),
                 Err(e) => self.malformed(id, e, cx),
             }
         }
         used
-    }
-
-    /// The largest packet that may start with this byte, as in the original.
-    fn packet_bytes_max(&self, first: Option<u8>) -> usize {
-        match first.unwrap_or(0) >> 4 {
-            3 => usize::try_from(self.config.max_packet_size).unwrap_or(usize::MAX),
-            8 | 10 => CONTROL_PACKET_BYTES_MAX,
-            _ => SMALL_PACKET_BYTES_MAX,
-        }
     }
 
     fn packet<M: Mesh>(&mut self, id: ConnId, packet: Packet<'_>, cx: &mut Cx<'_, M>) {
@@ -319,14 +348,14 @@ impl Worker {
     /// order too.
     fn say_after_last<M: Mesh>(&mut self, id: ConnId, packet: &Packet<'_>, cx: &mut Cx<'_, M>) {
         let after = self.last;
-        self.emit(id, after, cx, |version, out| {
+        self.emit(id, after, Counts::Packet, cx, |version, out| {
             encode::encode(packet, version, out)
         });
     }
 
     /// Sends `packet` with nothing to wait for but what was said to this client before.
     fn say<M: Mesh>(&mut self, id: ConnId, packet: &Packet<'_>, cx: &mut Cx<'_, M>) {
-        self.emit(id, Serial(0), cx, |version, out| {
+        self.emit(id, Serial(0), Counts::Packet, cx, |version, out| {
             encode::encode(packet, version, out)
         });
     }
@@ -335,6 +364,7 @@ impl Worker {
         &mut self,
         id: ConnId,
         after: Serial,
+        counts: Counts,
         cx: &mut Cx<'_, M>,
         write: impl FnOnce(crate::mqtt::Version, &mut Vec<u8>),
     ) {
@@ -342,14 +372,23 @@ impl Worker {
             return;
         };
         let version = conn.client.version;
+        let counted = &mut self.counted;
+        let write = |out: &mut Vec<u8>| {
+            let at = out.len();
+            write(version, out);
+            if let (Counts::Packet, Some(first_byte)) = (counts, out.get(at)) {
+                count_packet(&mut counted.sent, *first_byte);
+            }
+        };
+        conn.packets_waiting += 1;
         if conn.held == 0 && after <= cx.mesh.covered() {
-            conn.output.append(|out| write(version, out));
+            conn.output.append(write);
             conn.greeted = true;
             mark_dirty(&mut self.dirty, id, conn);
             return;
         }
         let mut bytes = Vec::new();
-        write(version, &mut bytes);
+        write(&mut bytes);
         hold(&mut self.held, self.last, id, conn, bytes);
     }
 
@@ -427,11 +466,25 @@ impl Worker {
     pub fn pop_closed(&mut self) -> Option<(ConnId, Output)> {
         self.closed.pop_front()
     }
+}
 
-    /// A listener's settings, as they are now.
-    fn listener(&self, from: AcceptedFrom) -> Option<&Listener> {
-        self.config.listeners.get(usize::from(from.listener))
+/// The largest packet that may start with this byte, as in the original, whatever is configured.
+fn kind_bytes_max(stage: Stage, first: Option<u8>) -> usize {
+    match first.unwrap_or(0) >> 4 {
+        _ if stage == Stage::AwaitConnect => CONTROL_PACKET_BYTES_MAX,
+        3 => usize::MAX,
+        8 | 10 => CONTROL_PACKET_BYTES_MAX,
+        _ => SMALL_PACKET_BYTES_MAX,
     }
+}
+
+/// What is counted of what is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    /// It is one packet.
+    Packet,
+    /// It was counted before.
+    Nothing,
 }
 
 /// Puts a connection into the list of those with output, once.

@@ -10,10 +10,18 @@ use crate::base::log::LogType;
 use crate::ipc::mesh::{AckKind, Class, Message, ToStore};
 use crate::mqtt::property::PropertyId;
 use crate::mqtt::{
-    Ack, Packet, Properties, PropertiesBuilder, Property, Publish, Qos, Reason, Topic, Version,
+    Ack, Filter, Packet, Properties, PropertiesBuilder, Property, Publish, Qos, Reason, Topic,
+    Version,
 };
 use crate::ring::{Cx, Mesh};
 use crate::session::Received;
+
+/// Whether a client may publish there. As in the original, `$SYS` is the broker's own, but for the state of bridges; what
+/// is refused is acknowledged all the same in 3.x, which has no other answer [MQTT-3.3.5-2].
+pub(super) fn may_publish(topic: Topic<'_>) -> bool {
+    !topic.as_str().starts_with("$SYS")
+        || Filter::trusted("$SYS/broker/connection/+/state").matches(topic)
+}
 
 impl Worker {
     pub(super) fn on_publish<M: Mesh>(
@@ -69,12 +77,18 @@ impl Worker {
         if let Err(reason) = self.allow_publish(id, publish) {
             return self.close(id, Ending::Protocol(reason), cx);
         }
-        let receive_maximum = usize::from(self.config.max_inflight_messages);
+        self.counted.publish_bytes_received += publish.payload.len() as u64;
+        if !may_publish(topic) {
+            if let Some(conn) = self.conns.get(id) {
+                log_publish(cx, "Denied", "from", &conn.client.id, publish, topic);
+            }
+            return self.acknowledge(id, publish, Reason::NotAuthorized, cx);
+        }
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
         let receive_maximum = match conn.client.version {
-            Version::V5 => receive_maximum,
+            Version::V5 => usize::from(conn.client.terms.receive_maximum),
             // Clients of 3.x were never told of a window.
             _ => QOS2_RECEIVED_MAX,
         };
@@ -112,7 +126,8 @@ impl Worker {
                     publish.payload.len()
                 ),
             );
-            return self.acknowledge(id, publish, Reason::PacketTooLarge, cx);
+            // original: says "packet too large", which PUBACK and PUBREC may not [MQTT-3.4.2-1].
+            return self.acknowledge(id, publish, Reason::QuotaExceeded, cx);
         }
         let reason = if self.route(&message, cx) {
             Reason::Success
@@ -123,8 +138,8 @@ impl Worker {
     }
 
     fn allow_publish(&self, id: ConnId, publish: &Publish<'_>) -> Result<(), Reason> {
-        let listener = self.conns.get(id).and_then(|conn| self.listener(conn.from));
-        if publish.qos as u8 > listener.map_or(2, |l| l.max_qos) {
+        let conn = self.conns.get(id);
+        if conn.is_some_and(|conn| publish.qos > conn.client.terms.qos_max) {
             return Err(Reason::QosNotSupported);
         }
         if publish.retain && !self.config.retain_available {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::connection::{LocalSubscription, Stage, options_byte};
 use super::live::SeenLive;
-use super::{ConnId, Worker};
+use super::{ConnId, Counts, Worker};
 use crate::base::ids::{ClaimSerial, MemberId, Position, Serial};
 use crate::base::limits::{EARLY_SLICES_MAX, RETAINED_REQUESTS_MAX};
 use crate::base::log::LogType;
@@ -48,6 +48,17 @@ fn take_requests<T>(requests: &mut Requests<T>, id: ConnId) -> Vec<T> {
         .collect()
 }
 
+/// What a subscription asks for. As in the original, a bridge of 3.x says with one bit what 5.0 has options for: nothing
+/// of its own comes back, and RETAIN stays as it was published.
+fn asked(filter: Filter<'_>, options: SubscriptionOptions, bridge: bool) -> SubscriptionOptions {
+    SubscriptionOptions {
+        // In a group, what is its own may be for another member.
+        no_local: options.no_local || (bridge && filter.shared().is_none()),
+        retain_as_published: options.retain_as_published || bridge,
+        ..options
+    }
+}
+
 /// A retained request that is under way.
 #[derive(Clone)]
 pub(super) struct RetainedWait {
@@ -67,10 +78,8 @@ impl Worker {
             return;
         };
         let (stored, version) = (conn.client.stored, conn.client.version);
-        let qos_max = self
-            .listener(conn.from)
-            .and_then(|l| Qos::from_bits(l.max_qos))
-            .unwrap_or_default();
+        let qos_max = conn.client.terms.qos_max;
+        let bridge = conn.client.bridge;
         cx.log.line(
             LogType::Debug,
             format_args!("Received SUBSCRIBE from {}", conn.client.id),
@@ -84,7 +93,7 @@ impl Worker {
         for (filter, options) in &packet.filters {
             let options = SubscriptionOptions {
                 qos: options.qos.min(qos_max),
-                ..*options
+                ..asked(*filter, *options, bridge)
             };
             self.log_subscribe(id, filter.as_str(), options, cx);
             if filter.shared().is_some() {
@@ -203,6 +212,8 @@ impl Worker {
             return false;
         }
         conn.client.filters.insert(filter.as_str().into());
+        // The store counts those of its sessions.
+        self.counted.subscriptions += u64::from(!stored);
         let class = self.class_of(stored);
         changes.extend(self.interest.add(filter, class));
         true
@@ -279,7 +290,9 @@ impl Worker {
             return;
         }
         let bytes = std::mem::take(&mut client.behind_suback);
-        self.emit(id, Serial(0), cx, |_, out| out.extend_from_slice(&bytes));
+        self.emit(id, Serial(0), Counts::Nothing, cx, |_, out| {
+            out.extend_from_slice(&bytes);
+        });
     }
 
     /// The connection is over. The store answers no requests of connections that it knows to be gone, so nothing
@@ -530,6 +543,7 @@ impl Worker {
             conn.client.filters.remove(filter.as_str());
             let existed = self.local.remove(*filter, id).is_some();
             if existed {
+                self.counted.subscriptions -= u64::from(!stored);
                 let class = self.class_of(stored);
                 changes.extend(self.interest.remove(*filter, class));
             }
