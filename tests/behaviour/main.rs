@@ -21,6 +21,7 @@ mod limits;
 mod properties;
 mod retained;
 mod sessions;
+mod shared;
 mod subscribe;
 mod terms;
 mod wills;
@@ -39,6 +40,7 @@ const TABLES: &[&[Test]] = &[
     properties::TESTS,
     retained::TESTS,
     sessions::TESTS,
+    shared::TESTS,
     subscribe::TESTS,
     terms::TESTS,
     wills::TESTS,

@@ -292,7 +292,6 @@ impl Worker {
         }
         builder.push(Property::MaximumPacketSize(terms.packet_bytes_max));
         builder.push(Property::ReceiveMaximum(terms.receive_maximum));
-        builder.push(Property::SharedSubscriptionAvailable(false));
     }
 
     /// The subscriptions of a stored session that continues: its QoS 0 messages come directly. They come before the
