@@ -18,6 +18,7 @@ mod connect;
 mod delivery;
 mod keep_alive;
 mod properties;
+mod reasons;
 mod retained;
 mod sessions;
 mod subscribe;
@@ -34,6 +35,7 @@ const TABLES: &[&[Test]] = &[
     delivery::TESTS,
     keep_alive::TESTS,
     properties::TESTS,
+    reasons::TESTS,
     retained::TESTS,
     sessions::TESTS,
     subscribe::TESTS,

@@ -13,7 +13,7 @@ use crate::base::log::LogType;
 use crate::ipc::mesh::{Claim, ToStore};
 use crate::mqtt::{
     Connack, Connect, DecodeError, Filter, Packet, Properties, PropertiesBuilder, Property, Reason,
-    Version, property::PropertyId,
+    Version, encode, property::PropertyId,
 };
 use crate::ring::{Cx, Mesh};
 use crate::session::{Admission, Window, admit};
@@ -75,7 +75,9 @@ impl Worker {
         client.tell_id = terms.assign_id;
         client.expiry = terms.expiry;
         client.expiry_at_connect = terms.expiry;
+        client.tell_expiry = terms.expiry_changed;
         client.packet_bytes_max = terms.packet_bytes_max;
+        client.problem_information = terms.problem_information;
         client.window = Window::new(terms.receive_maximum);
         client.will = connect.will.as_ref().map(|will| Will {
             qos: will.qos,
@@ -88,6 +90,16 @@ impl Worker {
         if let Some(user) = connect.username {
             client.username = Some(user.into());
         }
+        if !self.connack_fits(id) {
+            // A client that does not know its limits would break them.
+            let what = "its maximum packet size is too small for CONNACK";
+            let ending = Ending::Refused(Reason::ImplementationSpecificError, what);
+            return self.close(id, ending, cx);
+        }
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let client = &conn.client;
         conn.stage = Stage::Claiming;
         let claim = ToStore::Claim(Claim {
             claim: id.claim(),
@@ -224,6 +236,22 @@ impl Worker {
         self.say_after_last(id, &Packet::Connack(connack), cx);
     }
 
+    /// Whether the client can take the CONNACK that lets it in [MQTT-3.1.2-24].
+    fn connack_fits(&self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get(id) else {
+            return false;
+        };
+        let mut builder = PropertiesBuilder::default();
+        self.connack_properties(id, &mut builder);
+        let connack = Packet::Connack(Connack {
+            session_present: false,
+            code: 0,
+            properties: builder.as_properties(),
+        });
+        let (version, most) = (conn.client.version, conn.client.packet_bytes_max);
+        encode::encode_within(&connack, version, most, &mut Vec::new())
+    }
+
     /// In the order of the original: scripts and tests compare bytes.
     fn connack_properties(&self, id: ConnId, builder: &mut PropertiesBuilder) {
         let Some(conn) = self.conns.get(id) else {
@@ -237,14 +265,19 @@ impl Worker {
         if client.tell_keep_alive {
             builder.push(Property::ServerKeepAlive(client.keep_alive));
         }
-        if let Some(listener) = self.listener(conn.from).filter(|l| l.max_qos < 2) {
-            builder.push(Property::MaximumQos(listener.max_qos));
+        if client.tell_expiry {
+            builder.push(Property::SessionExpiryInterval(client.expiry));
         }
         if !self.config.retain_available {
             builder.push(Property::RetainAvailable(false));
         }
         builder.push(Property::MaximumPacketSize(self.config.max_packet_size));
-        builder.push(Property::ReceiveMaximum(self.config.max_inflight_messages));
+        if self.config.max_inflight_messages < u16::MAX {
+            builder.push(Property::ReceiveMaximum(self.config.max_inflight_messages));
+        }
+        if let Some(listener) = self.listener(conn.from).filter(|l| l.max_qos < 2) {
+            builder.push(Property::MaximumQos(listener.max_qos));
+        }
         builder.push(Property::SharedSubscriptionAvailable(false));
     }
 

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use super::connection::{Connection, LocalSubscription, Stage};
 use super::live::Spot;
-use super::{ConnId, Worker, hold, mark_dirty};
+use super::say::hold;
+use super::{ConnId, Worker, mark_dirty};
 use crate::base::clock::Instant;
 use crate::base::ids::ClaimSerial;
 use crate::base::limits::OUTPUT_SHARED_BYTES_MIN;

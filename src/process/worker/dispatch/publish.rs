@@ -3,6 +3,7 @@
 use super::ending::{Ending, expires_at};
 use super::fan_out::Fanned;
 use super::live::Spot;
+use super::say::explain;
 use super::{ConnId, Worker};
 use crate::base::ids::{MemberId, MemberMask, Serial};
 use crate::base::limits::QOS2_RECEIVED_MAX;
@@ -13,7 +14,7 @@ use crate::mqtt::{
     Ack, Packet, Properties, PropertiesBuilder, Property, Publish, Qos, Reason, Topic, Version,
 };
 use crate::ring::{Cx, Mesh};
-use crate::session::Received;
+use crate::session::{Received, Violation};
 
 impl Worker {
     pub(super) fn on_publish<M: Mesh>(
@@ -31,7 +32,7 @@ impl Worker {
             .find(PropertyId::SubscriptionIdentifier)
             .is_some()
         {
-            return self.close(id, Ending::Protocol(Reason::ProtocolError), cx);
+            return self.violation(id, "a subscription identifier from a client", cx);
         }
         let Some(Property::TopicAlias(alias)) = publish.properties.find(PropertyId::TopicAlias)
         else {
@@ -47,7 +48,7 @@ impl Worker {
             .alias(alias, publish.topic.map(Topic::as_str))
         {
             Ok(topic) => topic.into(),
-            Err(reason) => return self.close(id, Ending::Protocol(reason), cx),
+            Err((reason, what)) => return self.close(id, Ending::Protocol(reason, what), cx),
         };
         let mut builder = PropertiesBuilder::default();
         builder.push_all_but(publish.properties, PropertyId::TopicAlias);
@@ -64,10 +65,10 @@ impl Worker {
 
     fn on_plain_publish<M: Mesh>(&mut self, id: ConnId, publish: &Publish<'_>, cx: &mut Cx<'_, M>) {
         let Some(topic) = publish.topic else {
-            return self.close(id, Ending::Protocol(Reason::ProtocolError), cx);
+            return self.violation(id, "PUBLISH without a topic", cx);
         };
-        if let Err(reason) = self.allow_publish(id, publish) {
-            return self.close(id, Ending::Protocol(reason), cx);
+        if let Err((reason, what)) = self.allow_publish(id, publish) {
+            return self.close(id, Ending::Protocol(reason, what), cx);
         }
         let receive_maximum = usize::from(self.config.max_inflight_messages);
         let Some(conn) = self.conns.get_mut(id) else {
@@ -86,7 +87,7 @@ impl Worker {
             match conn.client.inbound.publish(packet_id, receive_maximum) {
                 Ok(Received::New) => {}
                 Ok(Received::Repeat) => return self.acknowledge(id, publish, Reason::Success, cx),
-                Err(reason) => return self.close(id, Ending::Protocol(reason), cx),
+                Err((reason, what)) => return self.close(id, Ending::Protocol(reason, what), cx),
             }
             stored_id = Some(packet_id).filter(|_| conn.client.stored);
         }
@@ -112,7 +113,8 @@ impl Worker {
                     publish.payload.len()
                 ),
             );
-            return self.acknowledge(id, publish, Reason::PacketTooLarge, cx);
+            // 0x95 is no code of PUBACK and PUBREC [MQTT-3.4.2-1].
+            return self.acknowledge(id, publish, Reason::QuotaExceeded, cx);
         }
         let reason = if self.route(&message, cx) {
             Reason::Success
@@ -122,13 +124,13 @@ impl Worker {
         self.acknowledge(id, publish, reason, cx);
     }
 
-    fn allow_publish(&self, id: ConnId, publish: &Publish<'_>) -> Result<(), Reason> {
+    fn allow_publish(&self, id: ConnId, publish: &Publish<'_>) -> Result<(), Violation> {
         let listener = self.conns.get(id).and_then(|conn| self.listener(conn.from));
         if publish.qos as u8 > listener.map_or(2, |l| l.max_qos) {
-            return Err(Reason::QosNotSupported);
+            return Err((Reason::QosNotSupported, "QoS above max_qos"));
         }
         if publish.retain && !self.config.retain_available {
-            return Err(Reason::RetainNotSupported);
+            return Err((Reason::RetainNotSupported, "retain is not available"));
         }
         Ok(())
     }
@@ -149,10 +151,11 @@ impl Worker {
         } else {
             0
         };
+        let words = explain(&conn.client, code, "payload too large");
         let ack = Ack {
             packet_id,
             code,
-            properties: Properties::NONE,
+            properties: words.as_properties(),
         };
         let (packet, name) = if publish.qos == Qos::ExactlyOnce {
             if code >= 0x80 {

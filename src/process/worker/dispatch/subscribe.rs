@@ -279,7 +279,7 @@ impl Worker {
             return;
         }
         let bytes = std::mem::take(&mut client.behind_suback);
-        self.emit(id, Serial(0), cx, |_, out| out.extend_from_slice(&bytes));
+        self.emit(id, Serial(0), cx, |out| out.extend_from_slice(&bytes));
     }
 
     /// The connection is over. The store answers no requests of connections that it knows to be gone, so nothing
