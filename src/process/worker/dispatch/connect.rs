@@ -6,6 +6,7 @@ use std::hash::Hasher;
 
 use super::connection::{LocalSubscription, Stage, Will, options_from};
 use super::ending::Ending;
+use super::publish::may_publish;
 use super::{ConnId, Worker, mark_dirty};
 use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::base::limits::TOPIC_ALIAS_MAX;
@@ -69,6 +70,7 @@ impl Worker {
             return;
         };
         let client = &mut conn.client;
+        client.bridge = connect.bridge;
         client.clean_start = connect.clean_start;
         client.keep_alive = terms.keep_alive;
         client.tell_keep_alive = terms.keep_alive_changed;
@@ -79,14 +81,18 @@ impl Worker {
         client.packet_bytes_max = terms.packet_bytes_max;
         client.problem_information = terms.problem_information;
         client.window = Window::new(terms.receive_maximum);
-        client.will = connect.will.as_ref().map(|will| Will {
-            qos: will.qos,
-            retain: will.retain,
-            delay_secs: terms.will_delay,
-            topic: will.topic.as_str().into(),
-            properties: without_will_delay(will.properties),
-            payload: will.payload.into(),
-        });
+        // One that the client may not publish is never published; nothing is said about it, as in the original.
+        let will = connect.will.as_ref();
+        client.will = will
+            .filter(|will| may_publish(will.topic))
+            .map(|will| Will {
+                qos: will.qos,
+                retain: will.retain,
+                delay_secs: terms.will_delay,
+                topic: will.topic.as_str().into(),
+                properties: without_will_delay(will.properties),
+                payload: will.payload.into(),
+            });
         if let Some(user) = connect.username {
             client.username = Some(user.into());
         }

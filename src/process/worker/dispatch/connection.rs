@@ -95,6 +95,8 @@ pub struct Connection {
 pub struct Client {
     pub id: Box<str>,
     pub version: Version,
+    /// It is a bridge of 3.x, by the high bit of its protocol level.
+    pub bridge: bool,
     /// The store's number; 0 until the claim is granted.
     pub number: ClientNumber,
     /// The session is the store's.
@@ -135,6 +137,7 @@ impl Client {
         Self {
             id: Box::default(),
             version: Version::V311,
+            bridge: false,
             number: ClientNumber(0),
             stored: false,
             username: None,

@@ -11,10 +11,18 @@ use crate::base::log::LogType;
 use crate::ipc::mesh::{AckKind, Class, Message, ToStore};
 use crate::mqtt::property::PropertyId;
 use crate::mqtt::{
-    Ack, Packet, Properties, PropertiesBuilder, Property, Publish, Qos, Reason, Topic, Version,
+    Ack, Filter, Packet, Properties, PropertiesBuilder, Property, Publish, Qos, Reason, Topic,
+    Version,
 };
 use crate::ring::{Cx, Mesh};
 use crate::session::{Received, Violation};
+
+/// Whether a client may publish there. As in the original, `$SYS` is the broker's own, but for the state of bridges; what
+/// is refused is acknowledged all the same in 3.x, which has no other answer [MQTT-3.3.5-2].
+pub(super) fn may_publish(topic: Topic<'_>) -> bool {
+    !topic.as_str().starts_with("$SYS")
+        || Filter::trusted("$SYS/broker/connection/+/state").matches(topic)
+}
 
 impl Worker {
     pub(super) fn on_publish<M: Mesh>(
@@ -69,6 +77,12 @@ impl Worker {
         };
         if let Err((reason, what)) = self.allow_publish(id, publish) {
             return self.close(id, Ending::Protocol(reason, what), cx);
+        }
+        if !may_publish(topic) {
+            if let Some(conn) = self.conns.get(id) {
+                log_publish(cx, "Denied", "from", &conn.client.id, publish, topic);
+            }
+            return self.acknowledge(id, publish, Reason::NotAuthorized, cx);
         }
         let receive_maximum = usize::from(self.config.max_inflight_messages);
         let Some(conn) = self.conns.get_mut(id) else {

@@ -48,6 +48,17 @@ fn take_requests<T>(requests: &mut Requests<T>, id: ConnId) -> Vec<T> {
         .collect()
 }
 
+/// What a subscription asks for. As in the original, a bridge of 3.x says with one bit what 5.0 has options for: nothing
+/// of its own comes back, and RETAIN stays as it was published.
+fn asked(filter: Filter<'_>, options: SubscriptionOptions, bridge: bool) -> SubscriptionOptions {
+    SubscriptionOptions {
+        // In a group, what is its own may be for another member.
+        no_local: options.no_local || (bridge && filter.shared().is_none()),
+        retain_as_published: options.retain_as_published || bridge,
+        ..options
+    }
+}
+
 /// A retained request that is under way.
 #[derive(Clone)]
 pub(super) struct RetainedWait {
@@ -67,6 +78,7 @@ impl Worker {
             return;
         };
         let (stored, version) = (conn.client.stored, conn.client.version);
+        let bridge = conn.client.bridge;
         let qos_max = self
             .listener(conn.from)
             .and_then(|l| Qos::from_bits(l.max_qos))
@@ -84,7 +96,7 @@ impl Worker {
         for (filter, options) in &packet.filters {
             let options = SubscriptionOptions {
                 qos: options.qos.min(qos_max),
-                ..*options
+                ..asked(*filter, *options, bridge)
             };
             self.log_subscribe(id, filter.as_str(), options, cx);
             if filter.shared().is_some() {
