@@ -26,7 +26,7 @@ pub const TESTS: &[Test] = &[
         .setup(SMALL_PAYLOADS)
         .original_breaks("says 0x95, which is no code of these packets"),
     test!(an_answer_that_is_too_large_for_the_client_closes).original_breaks("sends it"),
-    test!(a_client_that_cannot_take_connack_is_not_let_in).original_breaks("sends it"),
+    test!(a_client_that_cannot_take_connack_is_not_let_in),
     test!(a_session_expiry_cannot_begin_at_disconnect),
     test!(a_disconnect_may_have_every_property_of_its_own),
 ];
@@ -160,13 +160,10 @@ fn an_answer_that_is_too_large_for_the_client_closes(bench: &Bench<'_>) {
 }
 
 fn a_client_that_cannot_take_connack_is_not_let_in(bench: &Bench<'_>) {
-    for (most, answer) in [(4, None), (6, Some([0x20, 3, 0, 0x83, 0]))] {
+    for most in [1, 5] {
         let who = connect(V5, &bench.id("tiny")).property(property::maximum_packet_size(most));
         let mut client = bench.socket();
         client.say_connect(&who);
-        if let Some(answer) = answer {
-            client.expect_bytes(&answer);
-        }
         client.expect_end();
     }
 }

@@ -98,9 +98,7 @@ impl Worker {
         }
         if !self.connack_fits(id) {
             // A client that does not know its limits would break them.
-            let what = "its maximum packet size is too small for CONNACK";
-            let ending = Ending::Refused(Reason::ImplementationSpecificError, what);
-            return self.close(id, ending, cx);
+            return self.close(id, Ending::Unanswerable, cx);
         }
         let Some(conn) = self.conns.get_mut(id) else {
             return;

@@ -31,6 +31,8 @@ pub(super) enum Ending {
     Lost(HangUp),
     /// CONNECT is refused.
     Refused(Reason, &'static str),
+    /// The client takes no packet that is large enough for CONNACK.
+    Unanswerable,
     /// A packet could not be decoded.
     Malformed(DecodeError),
     /// A packet was not allowed, and why.
@@ -51,7 +53,11 @@ impl Ending {
     /// The reason code that a 5.0 client is told, if it is told one, and words that explain it.
     pub(super) fn reason(self) -> Option<(u8, &'static str)> {
         let (reason, what) = match self {
-            Self::Clean | Self::CleanWithWill | Self::Lost(_) | Self::NoConnect => return None,
+            Self::Clean
+            | Self::CleanWithWill
+            | Self::Lost(_)
+            | Self::NoConnect
+            | Self::Unanswerable => return None,
             Self::Refused(reason, what) | Self::Protocol(reason, what) => (reason, what),
             Self::Malformed(error) => (error.reason, error.what),
             Self::Silent => (Reason::KeepAliveTimeout, ""),
@@ -226,6 +232,10 @@ impl Worker {
             Ending::Refused(_, what) => log.line(
                 notice,
                 format_args!("Client {id} [{peer}] refused: {what}."),
+            ),
+            Ending::Unanswerable => log.line(
+                notice,
+                format_args!("Client {id} [{peer}] refused: it cannot take CONNACK."),
             ),
             Ending::Malformed(error) => {
                 log.line(
