@@ -52,6 +52,10 @@ pub struct Config {
     pub allow_zero_length_clientid: bool,
     /// What assigned client ids start with, where a listener does not say otherwise.
     pub auto_id_prefix: String,
+    /// Clients at most, with the absent ones that have a session; zero or less is no limit.
+    pub global_max_clients: i32,
+    /// Connections of all listeners at most; zero or less is no limit.
+    pub global_max_connections: i32,
     /// QoS 1 and 2 messages under way to one client; at least 1, 65535 is no limit.
     pub max_inflight_messages: u16,
     /// Messages that wait for one client; `u32::MAX` is no limit.
@@ -219,6 +223,8 @@ impl Config {
             allow_anonymous: true,
             allow_zero_length_clientid: true,
             auto_id_prefix: "auto-".to_owned(),
+            global_max_clients: -1,
+            global_max_connections: -1,
             max_inflight_messages: 20,
             max_queued_messages: 1000,
             max_queued_bytes: u64::MAX,

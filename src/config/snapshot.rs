@@ -242,6 +242,8 @@ mod tests {
             processes in processes(),
             flags in any::<[bool; 5]>(),
             auto_id_prefix in text(),
+            global_max_clients in -1..=i32::MAX,
+            global_max_connections in -1..=i32::MAX,
             max_inflight_messages in 1..=u16::MAX,
             max_queued_messages in prop_oneof![Just(u32::MAX), 1..=0x7fff_ffffu32],
             max_queued_bytes in prop_oneof![Just(u64::MAX), 1..=u64::MAX / 4],
@@ -255,7 +257,7 @@ mod tests {
                 flags;
             Config {
                 allow_anonymous, allow_zero_length_clientid, retain_available, queue_qos0_messages, set_tcp_nodelay,
-                auto_id_prefix, max_inflight_messages, max_queued_messages, max_queued_bytes, max_packet_size,
+                auto_id_prefix, global_max_clients, global_max_connections, max_inflight_messages, max_queued_messages, max_queued_bytes, max_packet_size,
                 max_keepalive, persistent_client_expiration, message_size_limit, sys_interval, ..processes
             }
         }

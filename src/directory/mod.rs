@@ -5,12 +5,16 @@
 //! the holder had published has been applied everywhere; never because time has passed. What a claim asks for and
 //! what is kept per client are the caller's types; this room sends nothing and knows no session.
 
+mod seats;
+
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use foldhash::fast::FixedState;
 
 use crate::base::ids::{ClaimSerial, ClientNumber, Incarnation, MemberId, Position};
+pub use seats::{Full, Seats};
+use seats::{Seated, Taken};
 
 /// One connection's claim, named so that no other connection can ever be meant.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -45,6 +49,7 @@ pub struct Directory<T, C> {
     clients: HashMap<ClientNumber, Entry<T, C>, FixedState>,
     /// Claims that hold or wait.
     claims: HashMap<(Incarnation, ClaimSerial), ClientNumber, FixedState>,
+    taken: Taken,
     last_number: u32,
 }
 
@@ -52,7 +57,9 @@ pub struct Directory<T, C> {
 struct Entry<T, C> {
     id: Rc<str>,
     holder: Option<Holder>,
-    waiting: Option<(ClaimKey, C)>,
+    waiting: Option<Waiting<C>>,
+    /// Its session outlives its connections, so that it counts as a client without one.
+    is_lasting: bool,
     /// The next grant waits until this has been applied everywhere.
     mark: Option<Mark>,
     data: T,
@@ -61,7 +68,44 @@ struct Entry<T, C> {
 #[derive(Clone, Copy, Debug)]
 struct Holder {
     key: ClaimKey,
+    listener: u16,
     evicted: bool,
+    /// Its member died, and its connection with it: it counts no more.
+    is_dead: bool,
+}
+
+#[derive(Debug)]
+struct Waiting<C> {
+    key: ClaimKey,
+    listener: u16,
+    asked: C,
+}
+
+impl<T, C> Entry<T, C> {
+    fn seated(&self) -> Seated {
+        let holder = self.holder.filter(|h| !h.is_dead).map(|h| h.listener);
+        Seated {
+            listeners: [holder, self.waiting.as_ref().map(|w| w.listener)],
+            is_lasting: self.is_lasting,
+        }
+    }
+
+    /// Changes it, and the sums with it.
+    fn change<R>(&mut self, taken: &mut Taken, act: impl FnOnce(&mut Self) -> R) -> R {
+        let before = self.seated();
+        let result = act(self);
+        taken.change(before, self.seated());
+        result
+    }
+}
+
+/// Why a claim is not accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Denied {
+    /// It was made before, which only a broken worker does.
+    Repeated,
+    /// There are as many as there may be.
+    Full(Full),
 }
 
 /// What follows from a claim, besides trying to grant it.
@@ -104,21 +148,46 @@ impl<T: Default, C> Directory<T, C> {
             by_id: HashMap::with_hasher(state.clone()),
             clients: HashMap::with_hasher(state.clone()),
             claims: HashMap::with_hasher(state),
+            taken: Taken::default(),
             last_number: 0,
         }
     }
 
-    /// A connection wants `id`. `None`: that claim was made before, which only a broken worker does.
-    pub fn claim(&mut self, key: ClaimKey, id: &str, asked: C) -> Option<Claimed> {
+    /// A connection that `listener` accepted wants `id`.
+    ///
+    /// # Errors
+    /// There are too many already. Then nothing has changed: nobody is evicted, and no id is entered.
+    pub fn claim(
+        &mut self,
+        key: ClaimKey,
+        id: &str,
+        (listener, most): (u16, Seats),
+        asked: C,
+    ) -> Result<Claimed, Denied> {
         if self.claims.contains_key(&name(key)) {
-            return None;
+            return Err(Denied::Repeated);
         }
-        let client = match self.by_id.get(id) {
-            Some(number) => *number,
+        let known = self.by_id.get(id).copied();
+        let before = known.and_then(|client| self.clients.get(&client));
+        let before = before.map(Entry::seated).unwrap_or_default();
+        let after = Seated {
+            listeners: [before.listeners[0], Some(listener)],
+            ..before
+        };
+        let free = self.taken.check(before, after, listener, most);
+        free.map_err(Denied::Full)?;
+        let client = match known {
+            Some(number) => number,
             None => self.enter(id),
         };
-        let entry = self.clients.get_mut(&client)?;
-        let superseded = entry.waiting.replace((key, asked)).map(|(old, _)| old);
+        let entry = self.clients.get_mut(&client).ok_or(Denied::Repeated)?;
+        let waiting = Waiting {
+            key,
+            listener,
+            asked,
+        };
+        let superseded = entry.change(&mut self.taken, |entry| entry.waiting.replace(waiting));
+        let superseded = superseded.map(|old| old.key);
         let evict = match &mut entry.holder {
             Some(holder) if !holder.evicted => {
                 holder.evicted = true;
@@ -130,7 +199,7 @@ impl<T: Default, C> Directory<T, C> {
             self.claims.remove(&name(old));
         }
         self.claims.insert(name(key), client);
-        Some(Claimed {
+        Ok(Claimed {
             client,
             superseded,
             evict,
@@ -145,6 +214,7 @@ impl<T: Default, C> Directory<T, C> {
             id,
             holder: None,
             waiting: None,
+            is_lasting: false,
             mark: None,
             data: T::default(),
         };
@@ -173,12 +243,12 @@ impl<T: Default, C> Directory<T, C> {
             return Released::Unknown;
         };
         if entry.holder.is_some_and(|h| h.key == key) {
-            entry.holder = None;
+            entry.change(&mut self.taken, |entry| entry.holder = None);
             entry.mark = mark;
             return Released::Holder(client);
         }
-        if entry.waiting.as_ref().is_some_and(|(k, _)| *k == key) {
-            entry.waiting = None;
+        if entry.waiting.as_ref().is_some_and(|w| w.key == key) {
+            entry.change(&mut self.taken, |entry| entry.waiting = None);
         }
         Released::Waiting(client)
     }
@@ -200,13 +270,24 @@ impl<T: Default, C> Directory<T, C> {
             return Turn::NotYet;
         }
         entry.mark = None;
-        match entry.waiting.take() {
-            Some((key, asked)) => {
-                let evicted = false;
-                entry.holder = Some(Holder { key, evicted });
-                Turn::Granted(key, asked)
+        entry.change(&mut self.taken, |entry| match entry.waiting.take() {
+            Some(waiting) => {
+                entry.holder = Some(Holder {
+                    key: waiting.key,
+                    listener: waiting.listener,
+                    evicted: false,
+                    is_dead: false,
+                });
+                Turn::Granted(waiting.key, waiting.asked)
             }
             None => Turn::Nobody,
+        })
+    }
+
+    /// Whether this client's session outlives its connections: then it counts as a client without one.
+    pub fn set_lasting(&mut self, client: ClientNumber, is_lasting: bool) {
+        if let Some(entry) = self.clients.get_mut(&client) {
+            entry.change(&mut self.taken, |entry| entry.is_lasting = is_lasting);
         }
     }
 
@@ -226,12 +307,17 @@ impl<T: Default, C> Directory<T, C> {
     /// [`Directory::member_removed`]: what they published is still being read.
     pub fn member_gone(&mut self, incarnation: Incarnation) -> Vec<ClientNumber> {
         let mut dropped = Vec::new();
+        let is_there = |key: ClaimKey| key.incarnation == incarnation;
         for (number, entry) in &mut self.clients {
-            if let Some((key, _)) = &entry.waiting
-                && key.incarnation == incarnation
-            {
-                self.claims.remove(&name(*key));
-                entry.waiting = None;
+            if entry.holder.is_some_and(|h| is_there(h.key)) {
+                entry.change(&mut self.taken, |entry| {
+                    entry.holder = entry.holder.map(|h| Holder { is_dead: true, ..h });
+                });
+            }
+            let waiting = entry.waiting.as_ref().map(|w| w.key);
+            if let Some(key) = waiting.filter(|key| is_there(*key)) {
+                self.claims.remove(&name(key));
+                entry.change(&mut self.taken, |entry| entry.waiting = None);
                 dropped.push(*number);
             }
         }
@@ -258,7 +344,7 @@ impl<T: Default, C> Directory<T, C> {
                 && holder.key.incarnation == incarnation
             {
                 self.claims.remove(&name(holder.key));
-                entry.holder = None;
+                entry.change(&mut self.taken, |entry| entry.holder = None);
                 entry.mark = None;
                 freed.push((holder.key, *number));
             }
@@ -279,6 +365,7 @@ impl<T: Default, C> Directory<T, C> {
             return false;
         }
         if let Some(entry) = self.clients.remove(&client) {
+            self.taken.change(entry.seated(), Seated::default());
             self.by_id.remove(&entry.id);
         }
         true
@@ -297,8 +384,7 @@ impl<T: Default, C> Directory<T, C> {
 
     /// What the claim that waits for this client's id asks for.
     pub fn waiting(&self, client: ClientNumber) -> Option<&C> {
-        let (_, asked) = self.clients.get(&client)?.waiting.as_ref()?;
-        Some(asked)
+        Some(&self.clients.get(&client)?.waiting.as_ref()?.asked)
     }
 
     /// The client id.
@@ -346,217 +432,4 @@ fn name(key: ClaimKey) -> (Incarnation, ClaimSerial) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    type Ids = Directory<(), u64>;
-
-    fn key(member: usize, incarnation: u32, serial: u64) -> ClaimKey {
-        ClaimKey {
-            member: MemberId::worker(member).unwrap(),
-            incarnation: Incarnation(incarnation),
-            serial: ClaimSerial(serial),
-        }
-    }
-
-    fn mark(of: ClaimKey) -> Option<Mark> {
-        Some(Mark {
-            member: of.member,
-            incarnation: of.incarnation,
-            position: Position(1),
-        })
-    }
-
-    fn granted(ids: &mut Ids, client: ClientNumber) -> Option<ClaimKey> {
-        match ids.grant(client, |_, ()| true) {
-            Turn::Granted(key, _) => Some(key),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn a_free_id_is_granted_at_once() {
-        let mut ids = Ids::new(1);
-        let a = key(0, 1, 1);
-        let claimed = ids.claim(a, "id", 0).unwrap();
-        assert_eq!((claimed.superseded, claimed.evict), (None, None));
-        assert_eq!(granted(&mut ids, claimed.client), Some(a));
-        assert_eq!(ids.held_by(a), Some(claimed.client));
-    }
-
-    #[test]
-    fn the_holder_is_evicted_once_and_the_newest_claim_waits() {
-        let mut ids = Ids::new(1);
-        let (a, b, c) = (key(0, 1, 1), key(1, 2, 1), key(0, 1, 2));
-        let client = ids.claim(a, "id", 0).unwrap().client;
-        assert_eq!(granted(&mut ids, client), Some(a));
-        let second = ids.claim(b, "id", 0).unwrap();
-        assert_eq!((second.superseded, second.evict), (None, Some(a)));
-        assert_eq!(granted(&mut ids, client), None, "a still holds it");
-        let third = ids.claim(c, "id", 0).unwrap();
-        assert_eq!((third.superseded, third.evict), (Some(b), None));
-        assert_eq!(ids.release(a, mark(a)), Released::Holder(client));
-        assert_eq!(granted(&mut ids, client), Some(c));
-        assert_eq!(ids.held_by(b), None);
-    }
-
-    #[test]
-    fn a_grant_waits_until_the_last_holder_was_read_everywhere() {
-        let mut ids = Ids::new(1);
-        let (a, b) = (key(0, 1, 1), key(1, 2, 1));
-        let client = ids.claim(a, "id", 0).unwrap().client;
-        granted(&mut ids, client);
-        ids.claim(b, "id", 7).unwrap();
-        ids.release(a, mark(a));
-        assert_eq!(ids.grant(client, |_, ()| false), Turn::NotYet);
-        assert_eq!(
-            ids.grant(client, |m, ()| m.unwrap().member == a.member),
-            Turn::Granted(b, 7)
-        );
-    }
-
-    #[test]
-    fn a_client_is_forgotten_only_when_nothing_names_it() {
-        let mut ids = Ids::new(1);
-        let a = key(0, 1, 1);
-        let client = ids.claim(a, "id", 0).unwrap().client;
-        assert!(!ids.forget(client), "a claim waits");
-        granted(&mut ids, client);
-        assert!(!ids.forget(client), "a connection holds it");
-        ids.release(a, mark(a));
-        assert!(!ids.forget(client), "its records are on their way");
-        assert!(!ids.mark_passed(client, |_| false));
-        assert!(ids.mark_passed(client, |_| true));
-        assert!(ids.forget(client));
-        assert!(ids.is_empty());
-        let next = ids.claim(key(0, 1, 2), "other", 0).unwrap().client;
-        assert_ne!(next, client, "numbers are not used again at once");
-    }
-
-    #[test]
-    fn a_dead_members_ids_are_free_only_when_it_is_removed() {
-        let mut ids = Ids::new(1);
-        let (a, b, c) = (key(0, 1, 1), key(1, 2, 1), key(2, 3, 1));
-        let client = ids.claim(a, "id", 0).unwrap().client;
-        granted(&mut ids, client);
-        ids.claim(b, "id", 0).unwrap();
-        assert!(ids.member_gone(a.incarnation).is_empty());
-        assert_eq!(granted(&mut ids, client), None);
-        assert_eq!(ids.member_gone(b.incarnation), [client]);
-        ids.claim(c, "id", 0).unwrap();
-        assert_eq!(ids.member_removed(a.incarnation), [(a, client)]);
-        assert_eq!(granted(&mut ids, client), Some(c));
-    }
-
-    /// Per id: who holds it, who waits, and whether the mark stands. Written without any of the code above.
-    #[derive(Default, Clone)]
-    struct Naive {
-        holder: Option<ClaimKey>,
-        evicted: bool,
-        waiting: Option<ClaimKey>,
-        marked: Option<Incarnation>,
-    }
-
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, n: u64) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (z ^ (z >> 31)) % n
-        }
-    }
-
-    const IDS: [&str; 3] = ["a", "b", "c"];
-
-    fn step(ids: &mut Ids, naive: &mut [Naive], random: &mut Random, serial: &mut u64) {
-        let which = usize::try_from(random.below(3)).unwrap();
-        let member = random.below(3);
-        let incarnation = u32::try_from(member).unwrap() + 1;
-        let one = &mut naive[which];
-        match random.below(8) {
-            0..3 => {
-                *serial += 1;
-                let new = key(usize::try_from(member).unwrap(), incarnation, *serial);
-                let claimed = ids.claim(new, IDS[which], 0).unwrap();
-                assert_eq!(claimed.superseded, one.waiting);
-                assert_eq!(claimed.evict, one.holder.filter(|_| !one.evicted));
-                one.evicted = one.holder.is_some();
-                one.waiting = Some(new);
-            }
-            3 => {
-                if let Some(holder) = one.holder.take() {
-                    let released = ids.release(holder, mark(holder));
-                    assert!(matches!(released, Released::Holder(_)));
-                    one.marked = Some(holder.incarnation);
-                }
-            }
-            4 => {
-                if let Some(waiting) = one.waiting.take() {
-                    assert!(matches!(ids.release(waiting, None), Released::Waiting(_)));
-                    assert_eq!(ids.release(waiting, None), Released::Unknown);
-                }
-            }
-            5 => {
-                ids.member_gone(Incarnation(incarnation));
-                for one in &mut *naive {
-                    one.waiting = one.waiting.filter(|k| k.incarnation.0 != incarnation);
-                }
-            }
-            6 => {
-                let dead = Incarnation(incarnation);
-                let freed = ids.member_removed(dead).len();
-                let held = |o: &&mut Naive| o.holder.is_some_and(|k| k.incarnation == dead);
-                assert_eq!(freed, naive.iter_mut().filter(held).count());
-                for one in &mut *naive {
-                    if one.holder.is_some_and(|k| k.incarnation == dead) {
-                        (one.holder, one.marked) = (None, None);
-                    }
-                    one.marked = one.marked.filter(|m| *m != dead);
-                }
-            }
-            _ => {
-                let passed = random.below(2) == 0;
-                let Some(client) = ids.by_id.get(IDS[which]).copied() else {
-                    return;
-                };
-                let turn = ids.grant(client, |mark, ()| mark.is_none() || passed);
-                let free = one.holder.is_none() && one.waiting.is_some();
-                match turn {
-                    Turn::Nobody => assert!(!free),
-                    Turn::NotYet => assert!(free && one.marked.is_some() && !passed),
-                    Turn::Granted(key, _) => {
-                        assert!(free && (one.marked.is_none() || passed));
-                        assert_eq!(one.waiting.take(), Some(key));
-                        (one.holder, one.evicted, one.marked) = (Some(key), false, None);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn random_histories_agree_with_a_naive_directory() {
-        for seed in 0..2000 {
-            let (mut ids, mut random, mut serial) = (Ids::new(seed), Random(seed), 0);
-            let mut naive = vec![Naive::default(); IDS.len()];
-            for _ in 0..60 {
-                step(&mut ids, &mut naive, &mut random, &mut serial);
-                for (id, one) in IDS.iter().zip(&naive) {
-                    let client = ids.by_id.get(*id).copied();
-                    let holder = client.and_then(|c| ids.holder(c));
-                    assert_eq!(holder, one.holder, "seed {seed}");
-                    assert_eq!(
-                        client.is_some_and(|c| ids.waiting(c).is_some()),
-                        one.waiting.is_some()
-                    );
-                }
-                let live = naive.iter().filter(|o| o.holder.is_some()).count()
-                    + naive.iter().filter(|o| o.waiting.is_some()).count();
-                assert_eq!(ids.claims.len(), live, "seed {seed}: a claim leaked");
-            }
-        }
-    }
-}
+mod tests;

@@ -28,8 +28,6 @@ pub struct Connections<K: Key> {
     /// Those that could not take all of their output, and now may.
     writable: Vec<K>,
     lingering: Lingering,
-    /// Open connections of each listener.
-    counts: Vec<usize>,
     /// Counts turns, to know who was written to in this one.
     turn: u32,
     buffer: Box<[u8]>,
@@ -38,7 +36,6 @@ pub struct Connections<K: Key> {
 #[derive(Debug)]
 struct Connection {
     socket: Socket,
-    listener: u16,
     /// In one of the queues for reading.
     queued: bool,
     /// There is nothing to read beyond the end or the error that was reported.
@@ -74,7 +71,6 @@ impl<K: Key> Connections<K> {
             parked: Vec::new(),
             writable: Vec::new(),
             lingering: Lingering::default(),
-            counts: Vec::new(),
             turn: 0,
             buffer: vec![0; READ_BYTES_PER_TURN].into(),
         }
@@ -90,12 +86,6 @@ impl<K: Key> Connections<K> {
         self.len() == 0
     }
 
-    /// Open connections that `listener` accepted.
-    pub fn of_listener(&self, listener: u16) -> usize {
-        let count = self.counts.get(usize::from(listener));
-        count.copied().unwrap_or(0)
-    }
-
     /// A new turn of the loop begins.
     pub fn next_turn(&mut self) {
         self.turn = self.turn.wrapping_add(1);
@@ -105,18 +95,11 @@ impl<K: Key> Connections<K> {
     ///
     /// # Errors
     /// The poller cannot take it; then the socket is closed.
-    pub fn insert(
-        &mut self,
-        key: K,
-        socket: Socket,
-        listener: u16,
-        poller: &Poller,
-    ) -> io::Result<()> {
+    pub fn insert(&mut self, key: K, socket: Socket, poller: &Poller) -> io::Result<()> {
         let token = Token::Connection(key).pack();
         poller.add(socket.as_fd(), token, Interest::ReadWrite)?;
         let connection = Connection {
             socket,
-            listener,
             queued: false,
             ended: false,
             hung_up: false,
@@ -125,13 +108,6 @@ impl<K: Key> Connections<K> {
             written_in: self.turn.wrapping_sub(1),
         };
         self.sockets.insert(key, connection);
-        let listener = usize::from(listener);
-        if self.counts.len() <= listener {
-            self.counts.resize(listener + 1, 0);
-        }
-        if let Some(count) = self.counts.get_mut(listener) {
-            *count += 1;
-        }
         Ok(())
     }
 
@@ -273,9 +249,6 @@ impl<K: Key> Connections<K> {
         let Some(connection) = self.sockets.remove(key) else {
             return;
         };
-        if let Some(count) = self.counts.get_mut(usize::from(connection.listener)) {
-            *count = count.saturating_sub(1);
-        }
         if connection.broken.is_some() {
             return;
         }
@@ -390,9 +363,7 @@ mod tests {
             socket.set_nonblocking(true).unwrap();
             let key = self.keys.insert(());
             let socket = Socket::from(socket);
-            self.connections
-                .insert(key, socket, 0, &self.poller)
-                .unwrap();
+            self.connections.insert(key, socket, &self.poller).unwrap();
             (key, client)
         }
 

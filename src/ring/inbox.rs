@@ -87,6 +87,11 @@ impl<V: View> Inbox<V> {
         }
     }
 
+    /// The writer's memory.
+    pub fn view(&self) -> &V {
+        &self.view
+    }
+
     pub fn has_joined(&self) -> bool {
         self.state == State::Joined
     }

@@ -20,6 +20,7 @@ mod shm;
 
 pub use cursors::HeartbeatView;
 pub use doorbell::create_doorbell;
+pub use inbox::{Inbox, Step};
 pub use layout::ring_bytes_are_valid;
 pub use shared_mesh::{Received, RingError, RingMesh, SharedMesh};
 pub use shm::{Seal, create_cursors, create_outbox, seal};

@@ -17,6 +17,7 @@ mod bad_input;
 mod connect;
 mod delivery;
 mod keep_alive;
+mod limits;
 mod properties;
 mod reasons;
 mod retained;
@@ -34,6 +35,7 @@ const TABLES: &[&[Test]] = &[
     connect::TESTS,
     delivery::TESTS,
     keep_alive::TESTS,
+    limits::TESTS,
     properties::TESTS,
     reasons::TESTS,
     retained::TESTS,

@@ -16,6 +16,9 @@ use mosquitto::mqtt::{
 use crate::book::{self, Book, Delivery, Fate, Moment, Subscription};
 use crate::trace::trace;
 
+/// What a connection is told whose claim another one superseded.
+const SUPERSEDED: u8 = 0x80;
+
 pub struct Client {
     pub index: usize,
     pub id: String,
@@ -512,6 +515,10 @@ impl Client {
         book: &mut Book,
         at: Moment,
     ) -> Result<Vec<u8>, String> {
+        // Another connection of this client has claimed its id meanwhile; this one is about to be closed.
+        if connack.code == SUPERSEDED {
+            return Ok(Vec::new());
+        }
         if connack.code != 0 {
             return Err(format!("refused: {connack:?}"));
         }

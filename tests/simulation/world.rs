@@ -242,15 +242,7 @@ impl World {
             let worker = Worker::new(config.clone(), life.0, life.1, HASH_KEY, seed);
             return Brain::Worker(Box::new(worker));
         }
-        let expiration = config.persistent_client_expiration;
-        let settings = StoreSettings {
-            max_inflight_messages: config.max_inflight_messages,
-            max_queued_messages: config.max_queued_messages,
-            max_queued_bytes: config.max_queued_bytes,
-            queue_qos0_messages: config.queue_qos0_messages,
-            retain_available: config.retain_available,
-            persistent_client_expiration: expiration.map(|e| u32::try_from(e).unwrap_or(u32::MAX)),
-        };
+        let settings = StoreSettings::of(config);
         Brain::Store(Box::new(Store::new(settings, HASH_KEY)))
     }
 

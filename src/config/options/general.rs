@@ -81,16 +81,20 @@ pub static ROWS: &[Row] = &[
         "global_max_clients",
         Kind::int_from(-1),
         "-1",
-        "Clients at most, the absent ones with a persistent session included; -1 is no limit.",
+        "Clients at most, the absent ones with a persistent session included; 0 and -1 are no limit. Who comes beyond \
+         them is refused: MQTT 5.0 clients with quota exceeded, others with server unavailable. A client that has a \
+         session is never one more.",
     )
-    .accepts(&["-1"]),
+    .is(global!(global_max_clients)),
     Row::new(
         "global_max_connections",
         Kind::int_from(-1),
         "-1",
-        "Connections at most, all listeners together; -1 is no limit.",
+        "Connections at most, all listeners together; 0 and -1 are no limit. Further ones are closed when they have sent \
+         their CONNECT, or at once while as many others have not sent theirs. A client that takes its session over \
+         from another connection is never one more.",
     )
-    .accepts(&["-1"]),
+    .is(global!(global_max_connections)),
     Row::new(
         "include_dir",
         Kind::Special("DIRECTORY"),

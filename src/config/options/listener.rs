@@ -78,7 +78,9 @@ pub static ROWS: &[Row] = &[
             max: i32::MAX as i64,
         },
         "-1",
-        "Connections to this listener at most, in each worker; 0 and less is no limit. Further ones are closed at once.",
+        "Connections to this listener at most; 0 and less is no limit. Further ones are closed when they have sent their \
+         CONNECT, or at once while as many others have not sent theirs. A client that takes its session over from \
+         another connection to this listener is never one more.",
     )
     .of(Scope::Listener, Reload::NewConnections)
     .is(of_listener!(max_connections)),

@@ -1,8 +1,8 @@
 //! The records' bytes. Little-endian, lengths in front, nothing trusted on the way in.
 
 use super::{
-    AckKind, AnnouncedFilter, Announcement, Claim, Class, Deliver, Heads, Message, Release,
-    ToStore, ToWorker, WillFate, WillRecord, kind,
+    AckKind, AnnouncedFilter, Announcement, Claim, Class, Deliver, Heads, Message, Refusal,
+    Release, ToStore, ToWorker, WillFate, WillRecord, kind,
 };
 use crate::base::clock::Instant;
 use crate::base::ids::{
@@ -317,6 +317,7 @@ impl<'a> ToStore<'a> {
 
 fn put_claim(claim: &Claim<'_>, out: &mut Vec<u8>) {
     out.put_u64(claim.claim.0);
+    out.put_u16(claim.listener);
     out.put_str(claim.client_id);
     out.put_u8(u8::from(claim.clean_start));
     out.put_u32(claim.expiry);
@@ -333,6 +334,7 @@ fn put_claim(claim: &Claim<'_>, out: &mut Vec<u8>) {
 
 fn take_claim<'a>(r: &mut Reader<'a>) -> Result<Claim<'a>, WireError> {
     let claim = ClaimSerial(r.u64()?);
+    let listener = r.u16()?;
     let client_id = r.str()?;
     let clean_start = r.u8()? != 0;
     let expiry = r.u32()?;
@@ -352,12 +354,25 @@ fn take_claim<'a>(r: &mut Reader<'a>) -> Result<Claim<'a>, WireError> {
     };
     Ok(Claim {
         claim,
+        listener,
         client_id,
         clean_start,
         expiry,
         receive_maximum,
         will,
     })
+}
+
+fn take_refusal(r: &mut Reader<'_>) -> Result<Refusal, WireError> {
+    match r.u8()? {
+        0 => Ok(Refusal::Superseded),
+        1 => Ok(Refusal::MaxConnections),
+        2 => Ok(Refusal::GlobalMaxConnections),
+        3 => Ok(Refusal::GlobalMaxClients),
+        _ => Err(WireError {
+            what: "bad refusal of a claim",
+        }),
+    }
 }
 
 impl<'a> ToWorker<'a> {
@@ -378,7 +393,7 @@ impl<'a> ToWorker<'a> {
             },
             kind::REFUSE => Self::Refuse {
                 claim,
-                reason: r.u8()?,
+                why: take_refusal(r)?,
             },
             kind::EVICT => Self::Evict {
                 claim,
@@ -450,9 +465,9 @@ impl<'a> ToWorker<'a> {
                 received.iter().for_each(|id| out.put_u16(*id));
                 kind::GRANT
             }
-            Self::Refuse { claim, reason } => {
+            Self::Refuse { claim, why } => {
                 out.put_u64(claim.0);
-                out.put_u8(*reason);
+                out.put_u8(*why as u8);
                 kind::REFUSE
             }
             Self::Evict { claim, reason } => {

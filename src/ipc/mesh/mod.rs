@@ -124,6 +124,8 @@ pub type Heads = Vec<(MemberId, Incarnation, Position)>;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Claim<'a> {
     pub claim: ClaimSerial,
+    /// The number of the listener that accepted the connection.
+    pub listener: u16,
     pub client_id: &'a str,
     pub clean_start: bool,
     /// Seconds that the session outlives the connection; `u32::MAX` is for ever, 0 is a transient session.
@@ -171,8 +173,8 @@ pub enum ToWorker<'a> {
         stored: bool,
         received: Vec<u16>,
     },
-    /// The id is not yours, with a reason code of 5.0 (0x8E: a newer connection claimed it meanwhile).
-    Refuse { claim: ClaimSerial, reason: u8 },
+    /// The id is not yours.
+    Refuse { claim: ClaimSerial, why: Refusal },
     /// Close that connection with this reason, then release.
     Evict { claim: ClaimSerial, reason: u8 },
     /// For each filter in order, whether the session had it before. The store's announcements of them have been
@@ -208,6 +210,20 @@ pub enum ToWorker<'a> {
         claim: ClaimSerial,
         filters: Vec<(u8, u32, &'a str)>,
     },
+}
+
+/// Why a claim is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Refusal {
+    /// A newer connection claims the same id.
+    Superseded = 0,
+    /// `max_connections` of its listener.
+    MaxConnections = 1,
+    /// `global_max_connections`
+    GlobalMaxConnections = 2,
+    /// `global_max_clients`
+    GlobalMaxClients = 3,
 }
 
 /// A message for the wire of one connection.

@@ -24,7 +24,7 @@ pub fn run(child: Child) -> ExitCode {
 
 fn live(child: Child) -> Result<(), MemberError> {
     let mut store = Member::new(child, |config, me: &Identity| {
-        Store::new(settings(&config), me.hash_key)
+        Store::new(StoreSettings::of(&config), me.hash_key)
     })?;
     while !is_over(&store) {
         turn(&mut store)?;
@@ -54,19 +54,6 @@ fn is_over(store: &Member<Store>) -> bool {
     store.phase() == Phase::Stopping && (store.mesh.overflow_bytes() == 0 || store.is_out_of_time())
 }
 
-fn settings(config: &Config) -> StoreSettings {
-    let expiration = config.persistent_client_expiration;
-    StoreSettings {
-        max_inflight_messages: config.max_inflight_messages,
-        max_queued_messages: config.max_queued_messages,
-        max_queued_bytes: config.max_queued_bytes,
-        queue_qos0_messages: config.queue_qos0_messages,
-        retain_available: config.retain_available,
-        persistent_client_expiration: expiration
-            .map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
-    }
-}
-
 impl Brain for Store {
     fn step(&mut self, event: Event<'_>, cx: &mut Cx<'_, SharedMesh>) {
         match event {
@@ -90,7 +77,7 @@ impl Brain for Store {
     }
 
     fn configure(&mut self, config: Rc<Config>) {
-        self.set_settings(settings(&config));
+        self.set_settings(StoreSettings::of(&config));
     }
 
     fn next_deadline(&self, _: &Cx<'_, SharedMesh>) -> Option<Instant> {

@@ -207,15 +207,12 @@ impl Loop {
         } = accepted;
         let (ip, from_port) = (peer.ip(), peer.port());
         let messages = self.member.config.connection_messages;
-        let settings = self.member.config.listeners.get(usize::from(listener));
-        // Each worker counts its own connections only, so all together may let in more.
-        let most = settings.and_then(|l| usize::try_from(l.max_connections).ok());
         let log = &mut self.member.log;
-        if most.is_some_and(|most| most > 0 && self.connections.of_listener(listener) >= most) {
+        if let Some(option) = self.member.brain.is_crowded(listener) {
             if messages {
                 log.line(
                     LogType::Notice,
-                    format_args!("Client connection from {ip} denied: max_connections exceeded."),
+                    format_args!("Client connection from {ip} denied: {option} exceeded."),
                 );
             }
             return;
@@ -234,7 +231,7 @@ impl Loop {
         let from = AcceptedFrom { peer, listener };
         let id = self.member.with_cx(|brain, cx| brain.accept(from, cx));
         let poller = &self.member.poller;
-        if let Err(e) = self.connections.insert(id, socket, listener, poller) {
+        if let Err(e) = self.connections.insert(id, socket, poller) {
             self.hang_up(id, HangUp::Error(e.kind()));
         }
     }

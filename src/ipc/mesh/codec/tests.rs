@@ -77,6 +77,7 @@ fn to_store() -> Vec<ToStore<'static>> {
     vec![
         ToStore::Claim(Claim {
             claim,
+            listener: 2,
             client_id: "id",
             clean_start: true,
             expiry: 9,
@@ -128,7 +129,7 @@ fn to_worker() -> Vec<ToWorker<'static>> {
         },
         ToWorker::Refuse {
             claim,
-            reason: 0x8e,
+            why: Refusal::GlobalMaxClients,
         },
         ToWorker::Evict {
             claim,

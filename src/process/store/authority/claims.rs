@@ -3,8 +3,8 @@
 use crate::base::clock::Instant;
 use crate::base::ids::{ClientNumber, Incarnation, MemberId};
 use crate::base::limits::INDEX_SLICE_BYTES;
-use crate::directory::{ClaimKey, Mark, Released, Turn};
-use crate::ipc::mesh::{Claim, Release, ToWorker, WillFate};
+use crate::directory::{ClaimKey, Denied, Full, Mark, Released, Turn};
+use crate::ipc::mesh::{Claim, Refusal, Release, ToWorker, WillFate};
 use crate::mqtt::Reason;
 use crate::ring::{Cx, Mesh};
 
@@ -52,20 +52,30 @@ impl Store {
             receive_maximum: claim.receive_maximum,
             will: claim.will.as_ref().map(|w| Box::new(Will::new(w))),
         };
-        let Some(claimed) = self.directory.claim(key, claim.client_id, asked) else {
-            return self.warn(key.member, key.incarnation, "a claim made twice", cx);
+        let seats = (claim.listener, self.settings.seats(claim.listener));
+        let claimed = self.directory.claim(key, claim.client_id, seats, asked);
+        let claimed = match claimed {
+            Ok(claimed) => claimed,
+            Err(Denied::Full(limit)) => return self.refuse(key, refusal(limit), cx),
+            Err(Denied::Repeated) => {
+                return self.warn(key.member, key.incarnation, "a claim made twice", cx);
+            }
         };
-        let reason = TAKEN_OVER;
         if let Some(old) = claimed.superseded {
-            let claim = old.serial;
-            self.tell(old, &ToWorker::Refuse { claim, reason }, cx);
+            self.refuse(old, Refusal::Superseded, cx);
         }
+        let reason = TAKEN_OVER;
         // A holder whose worker died is not told: its id is free once the worker is removed.
         if let Some(holder) = claimed.evict {
             let claim = holder.serial;
             self.tell(holder, &ToWorker::Evict { claim, reason }, cx);
         }
         self.try_grant(claimed.client, cx);
+    }
+
+    fn refuse<M: Mesh>(&mut self, key: ClaimKey, why: Refusal, cx: &mut Cx<'_, M>) {
+        let claim = key.serial;
+        self.tell(key, &ToWorker::Refuse { claim, why }, cx);
     }
 
     /// Grants the claim that waits for this client, unless somebody holds the id or the last holder's records have
@@ -118,7 +128,8 @@ impl Store {
             return;
         };
         (kept.will, kept.is_armed) = (asked.will, false);
-        if !continues && asked.expiry > 0 {
+        let is_new = !continues && asked.expiry > 0;
+        if is_new {
             kept.session = Some(Box::default());
         }
         let mut received = Vec::new();
@@ -129,6 +140,9 @@ impl Store {
             session.left_at.clear();
             session.queue.attach(window);
             received.extend(session.received.iter());
+        }
+        if is_new {
+            self.directory.set_lasting(client, true);
         }
         self.set_timer(client);
         let grant = ToWorker::Grant {
@@ -309,6 +323,14 @@ impl Store {
             self.disconnected(client, is_armed, None, cx);
         }
         self.warned.remove(&incarnation);
+    }
+}
+
+fn refusal(limit: Full) -> Refusal {
+    match limit {
+        Full::Listener => Refusal::MaxConnections,
+        Full::Connections => Refusal::GlobalMaxConnections,
+        Full::Clients => Refusal::GlobalMaxClients,
     }
 }
 

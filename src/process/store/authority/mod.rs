@@ -12,6 +12,7 @@ mod message;
 mod publish;
 mod retained_requests;
 mod sessions;
+mod settings;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -33,24 +34,8 @@ use claims::{Asked, Client};
 use message::Kept;
 use publish::Hit;
 use retained_requests::Request;
+pub use settings::StoreSettings;
 use subscribe::{Announced, Collecting, Subscribing, Subscription};
-
-/// What the operator decides about the store.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StoreSettings {
-    /// QoS 1 and 2 messages unacknowledged towards one client; 0 is as many as the client takes.
-    pub max_inflight_messages: u16,
-    /// Messages that wait for one client beyond those; 0 is no limit.
-    pub max_queued_messages: u32,
-    /// Bytes of payload that wait for one client; 0 is no limit.
-    pub max_queued_bytes: u64,
-    /// Persistent sessions get QoS 0 messages through the store, also while nobody is attached.
-    pub queue_qos0_messages: bool,
-    /// Whether anything is retained.
-    pub retain_available: bool,
-    /// Seconds after which any session without a connection ends; `None` is as long as the client asked for.
-    pub persistent_client_expiration: Option<u32>,
-}
 
 /// The store's deciding part, with a memory backend.
 pub struct Store {
@@ -98,12 +83,12 @@ impl Store {
     pub fn new(settings: StoreSettings, hash_key: [u64; 2]) -> Self {
         let [seed, _] = hash_key;
         Self {
+            announced: Announced::new(settings.queue_qos0_messages),
             settings,
             hash: FilterHash::new(hash_key),
             readers: vec![None; MEMBERS_MAX],
             directory: Directory::new(seed),
             index: Index::new(),
-            announced: Announced::new(settings.queue_qos0_messages),
             retained: Retained::default(),
             retained_stamp: 0,
             awaiting_mark: BTreeSet::new(),

@@ -234,6 +234,7 @@ impl Store {
         let Some(session) = kept.and_then(|c| c.session.take()) else {
             return;
         };
+        self.directory.set_lasting(client, false);
         let filters: Vec<&str> = session.subscriptions.keys().map(|f| &**f).collect();
         self.remove_filters(client, &filters, cx);
     }

@@ -11,7 +11,7 @@ use super::{ConnId, Worker, mark_dirty};
 use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::base::limits::TOPIC_ALIAS_MAX;
 use crate::base::log::LogType;
-use crate::ipc::mesh::{Claim, ToStore};
+use crate::ipc::mesh::{Claim, Refusal, ToStore};
 use crate::mqtt::{
     Connack, Connect, DecodeError, Filter, Packet, Properties, PropertiesBuilder, Property, Reason,
     Version, encode, property::PropertyId,
@@ -107,6 +107,7 @@ impl Worker {
         conn.stage = Stage::Claiming;
         let claim = ToStore::Claim(Claim {
             claim: id.claim(),
+            listener: conn.from.listener,
             client_id: &client.id,
             clean_start: client.clean_start,
             expiry: client.expiry,
@@ -162,6 +163,7 @@ impl Worker {
         };
         let (session_present, stored) = session;
         conn.stage = Stage::Connected;
+        self.strangers.left(conn.from.listener);
         conn.heard = cx.now;
         conn.client.number = number;
         conn.client.stored = stored;
@@ -179,6 +181,29 @@ impl Worker {
         self.send_connack(id, session_present, cx);
         // At once, before the socket is read again: what came before its end counts.
         self.consume_partial(id, cx);
+    }
+
+    /// The store refused a claim.
+    pub(super) fn on_refuse<M: Mesh>(
+        &mut self,
+        claim: ClaimSerial,
+        why: Refusal,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let ending = match why {
+            // No CONNACK was sent, so DISCONNECT cannot say it, and CONNACK has no code for it [MQTT-3.2.2-8].
+            Refusal::Superseded => Ending::Refused(
+                Reason::UnspecifiedError,
+                "another connection has taken the client id",
+            ),
+            // As the original: without an answer.
+            Refusal::MaxConnections => Ending::Crowded("max_connections"),
+            Refusal::GlobalMaxConnections => Ending::Crowded("global_max_connections"),
+            Refusal::GlobalMaxClients => {
+                Ending::Refused(Reason::QuotaExceeded, "global_max_clients exceeded")
+            }
+        };
+        self.close(ConnId::of(claim), ending, cx);
     }
 
     fn log_connected<M: Mesh>(&self, id: ConnId, cx: &mut Cx<'_, M>) {

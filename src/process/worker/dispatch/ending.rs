@@ -33,6 +33,8 @@ pub(super) enum Ending {
     Refused(Reason, &'static str),
     /// The client takes no packet that is large enough for CONNACK.
     Unanswerable,
+    /// There are as many connections as this option allows.
+    Crowded(&'static str),
     /// A packet could not be decoded.
     Malformed(DecodeError),
     /// A packet was not allowed, and why.
@@ -56,6 +58,7 @@ impl Ending {
             Self::Clean
             | Self::CleanWithWill
             | Self::Lost(_)
+            | Self::Crowded(_)
             | Self::NoConnect
             | Self::Unanswerable => return None,
             Self::Refused(reason, what) | Self::Protocol(reason, what) => (reason, what),
@@ -111,6 +114,9 @@ impl Worker {
         let Some(mut conn) = self.conns.remove(id) else {
             return;
         };
+        if conn.stage != Stage::Connected {
+            self.strangers.left(conn.from.listener);
+        }
         self.log_ending(&conn, ending, cx);
         say_good_bye(&mut conn, ending);
         self.forget_requests(id);
@@ -237,6 +243,16 @@ impl Worker {
                 notice,
                 format_args!("Client {id} [{peer}] refused: it cannot take CONNACK."),
             ),
+            // In the words of the original, which has no id yet when it finds out.
+            Ending::Crowded(option) => {
+                let ip = peer.ip();
+                if self.config.connection_messages {
+                    log.line(
+                        notice,
+                        format_args!("Client connection from {ip} denied: {option} exceeded."),
+                    );
+                }
+            }
             Ending::Malformed(error) => {
                 log.line(
                     notice,

@@ -1,6 +1,5 @@
 //! Other members: their records, their coming and going, and the exchange of indexes.
 
-use super::ending::Ending;
 use super::live::Spot;
 use super::{ConnId, Worker};
 use crate::base::ids::{ClientNumber, Incarnation, MemberId};
@@ -70,9 +69,7 @@ impl Worker {
             } => {
                 self.on_grant(claim, client, (session_present, stored), &received, cx);
             }
-            ToWorker::Refuse { claim, reason } => {
-                self.close(ConnId::of(claim), Ending::Evicted(reason), cx);
-            }
+            ToWorker::Refuse { claim, why } => self.on_refuse(claim, why, cx),
             ToWorker::Evict { claim, reason } => self.evict(ConnId::of(claim), reason),
             ToWorker::Subscribed { claim, request, .. } => self.on_subscribed(claim, request, cx),
             ToWorker::Unsubscribed {

@@ -12,6 +12,7 @@ mod live;
 mod members;
 mod publish;
 mod say;
+mod strangers;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use ending::HangUp;
 use fan_out::FanOut;
 use members::IndexJob;
 use say::Held;
+use strangers::Strangers;
 use subscribe::{PendingSuback, Requests, RetainedWait};
 use timers::Wheel;
 
@@ -53,6 +55,7 @@ pub struct Worker {
     me: MemberId,
     incarnation: Incarnation,
     conns: SlotMap<ConnId, Connection>,
+    strangers: Strangers,
     /// What this worker's clients subscribed to.
     local: Index<ConnId, LocalSubscription>,
     /// What this worker wants from the others, as it was announced.
@@ -113,6 +116,7 @@ impl Worker {
             me,
             incarnation,
             conns: SlotMap::with_key(),
+            strangers: Strangers::default(),
             local: Index::new(),
             interest: Interest::new(hash.clone()),
             foreign: Foreign::new(hash),
@@ -147,8 +151,14 @@ impl Worker {
         self.config = config;
     }
 
+    /// The option because of which `listener` may not take in another connection now.
+    pub fn is_crowded(&self, listener: u16) -> Option<&'static str> {
+        self.strangers.are_too_many(listener, &self.config)
+    }
+
     /// Takes in a connection.
     pub fn accept<M: Mesh>(&mut self, from: AcceptedFrom, cx: &mut Cx<'_, M>) -> ConnId {
+        self.strangers.came(from.listener);
         let id = self.conns.insert(Connection::new(from, cx.now));
         self.look_at(id, cx.now.after_secs(CONNECT_WITHIN_SECS), cx.now);
         id

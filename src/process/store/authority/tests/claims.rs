@@ -48,7 +48,7 @@ fn rule_24_a_newer_claim_supersedes_the_one_that_waits() {
     let third = world.claim(0, transient("id"));
     let refuse = ToWorker::Refuse {
         claim: second.claim,
-        reason: TAKEN_OVER,
+        why: Refusal::Superseded,
     };
     assert_eq!(
         world.said(),
@@ -57,6 +57,73 @@ fn rule_24_a_newer_claim_supersedes_the_one_that_waits() {
     );
     world.disconnect(holder);
     assert_eq!(grant(&mut world, third), Some((false, false)));
+}
+
+fn refused(world: &mut World, conn: Conn) -> Option<Refusal> {
+    world.said_to(conn).iter().find_map(|what| match what {
+        ToWorker::Refuse { why, .. } => Some(*why),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_claim_beyond_a_limit_is_refused_and_leaves_no_trace() {
+    let limits = |of_listener, connections, clients| StoreSettings {
+        max_connections: vec![-1, of_listener],
+        global_max_connections: connections,
+        global_max_clients: clients,
+        ..SETTINGS
+    };
+    for (settings, why) in [
+        (limits(1, -1, -1), Refusal::MaxConnections),
+        (limits(0, 1, 0), Refusal::GlobalMaxConnections),
+        (limits(-1, 0, 1), Refusal::GlobalMaxClients),
+    ] {
+        let mut world = World::with(settings);
+        let of_listener = |id| Claim {
+            listener: 1,
+            ..persistent(id)
+        };
+        let (first, _) = world.connect(0, of_listener("first"));
+        let other = world.claim(
+            1,
+            Claim {
+                will: will("will", 0),
+                ..of_listener("other")
+            },
+        );
+        assert_eq!(refused(&mut world, other), Some(why));
+        assert_eq!(world.store.clients(), 1, "no session of it");
+        // Its worker knows nothing of the refusal yet.
+        world.tell(other, &ToStore::Armed { claim: other.claim });
+        world.release(other, WillFate::Delayed, None);
+        world.settle();
+        assert_eq!(world.said(), [], "nobody is evicted, no will comes");
+        let again = world.claim(1, of_listener("first"));
+        world.disconnect(first);
+        assert_eq!(grant(&mut world, again), Some((true, true)));
+    }
+}
+
+#[test]
+fn the_seat_of_an_absent_session_is_free_when_it_expires() {
+    let mut world = World::with(StoreSettings {
+        global_max_clients: 1,
+        ..SETTINGS
+    });
+    let (conn, _) = world.connect(
+        0,
+        Claim {
+            expiry: 10,
+            ..persistent("id")
+        },
+    );
+    world.disconnect(conn);
+    let other = world.claim(1, transient("other"));
+    assert_eq!(refused(&mut world, other), Some(Refusal::GlobalMaxClients));
+    world.later(10_000);
+    let other = world.claim(1, transient("other"));
+    assert_eq!(grant(&mut world, other), Some((false, false)));
 }
 
 #[test]

@@ -15,8 +15,8 @@ use crate::base::ids::{
 };
 use crate::base::log::{Log, LogMask};
 use crate::ipc::mesh::{
-    AckKind, Announcement, Claim, Deliver, Heads, Message, Release, ToStore, ToWorker, WillFate,
-    WillRecord, announcements, kind,
+    AckKind, Announcement, Claim, Deliver, Heads, Message, Refusal, Release, ToStore, ToWorker,
+    WillFate, WillRecord, announcements, kind,
 };
 use crate::mqtt::{PacketId, Qos};
 use crate::ring::{Cx, Mesh};
@@ -95,6 +95,9 @@ struct Conn {
 }
 
 const SETTINGS: StoreSettings = StoreSettings {
+    max_connections: Vec::new(),
+    global_max_connections: -1,
+    global_max_clients: -1,
     max_inflight_messages: 20,
     max_queued_messages: 1000,
     max_queued_bytes: 0,
@@ -418,6 +421,7 @@ impl Mesh for Encoded {
 fn transient(id: &str) -> Claim<'_> {
     Claim {
         claim: ClaimSerial(0),
+        listener: 0,
         client_id: id,
         clean_start: true,
         expiry: 0,

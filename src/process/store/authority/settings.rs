@@ -1,0 +1,57 @@
+//! What the operator decides about the store.
+
+use crate::config::Config;
+use crate::directory::Seats;
+
+/// What the operator decides about the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoreSettings {
+    /// Connections of each listener at most; 0 and less is no limit.
+    pub max_connections: Vec<i32>,
+    /// Connections of all listeners at most; 0 and less is no limit.
+    pub global_max_connections: i32,
+    /// Clients at most, connected or with a session; 0 and less is no limit.
+    pub global_max_clients: i32,
+    /// QoS 1 and 2 messages unacknowledged towards one client; 0 is as many as the client takes.
+    pub max_inflight_messages: u16,
+    /// Messages that wait for one client beyond those; 0 is no limit.
+    pub max_queued_messages: u32,
+    /// Bytes of payload that wait for one client; 0 is no limit.
+    pub max_queued_bytes: u64,
+    /// Persistent sessions get QoS 0 messages through the store, also while nobody is attached.
+    pub queue_qos0_messages: bool,
+    /// Whether anything is retained.
+    pub retain_available: bool,
+    /// Seconds after which any session without a connection ends; `None` is as long as the client asked for.
+    pub persistent_client_expiration: Option<u32>,
+}
+
+impl StoreSettings {
+    /// What the configuration says about the store.
+    pub fn of(config: &Config) -> Self {
+        let expiration = config.persistent_client_expiration;
+        Self {
+            max_connections: config.listeners.iter().map(|l| l.max_connections).collect(),
+            global_max_connections: config.global_max_connections,
+            global_max_clients: config.global_max_clients,
+            max_inflight_messages: config.max_inflight_messages,
+            max_queued_messages: config.max_queued_messages,
+            max_queued_bytes: config.max_queued_bytes,
+            queue_qos0_messages: config.queue_qos0_messages,
+            retain_available: config.retain_available,
+            persistent_client_expiration: expiration
+                .map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// How many may be connected through this listener.
+    pub(super) fn seats(&self, listener: u16) -> Seats {
+        let limit = |n: i32| usize::try_from(n).ok().filter(|n| *n > 0);
+        let of_listener = self.max_connections.get(usize::from(listener));
+        Seats {
+            of_listener: of_listener.and_then(|n| limit(*n)),
+            connections: limit(self.global_max_connections),
+            clients: limit(self.global_max_clients),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Limits that the whole broker keeps, however the connections are spread over its workers.
+
+use std::time::{Duration, Instant};
+
+use crate::broker::Setup;
+use crate::client::Client;
+use crate::wire::{Connect, Got, V5, V311, connect};
+use crate::{Bench, Test, test};
+
+pub const TESTS: &[Test] = &[
+    test!(connections_beyond_the_listeners_limit_are_closed_without_an_answer).setup(Setup::With(
+        "allow_anonymous true\nmax_connections 3\n# closed\n",
+    )),
+    test!(a_connection_that_ends_makes_room_for_one)
+        .setup(Setup::With(
+            "allow_anonymous true\nmax_connections 3\n# room\n",
+        ))
+        .original_breaks("lets anybody in once somebody has left"),
+    test!(a_takeover_is_no_further_connection)
+        .setup(Setup::With(
+            "allow_anonymous true\nmax_connections 3\n# takeover\n",
+        ))
+        .original_breaks("closes a client that comes back before its old connection is over"),
+    test!(connections_beyond_the_global_limit_are_closed_without_an_answer)
+        .setup(Setup::With(
+            "allow_anonymous true\nglobal_max_connections 3\n# closed\n",
+        ))
+        .since_2_1(),
+    test!(clients_beyond_the_global_limit_are_refused)
+        .setup(Setup::With("allow_anonymous true\nglobal_max_clients 3\n"))
+        .since_2_1(),
+];
+
+/// Longer than the end of a connection takes to be known everywhere.
+const SETTLES_WITHIN: Duration = Duration::from_secs(10);
+
+/// Whether a client that says this is let in; `Err` has the code of a refusal, if there is one.
+fn try_connect(bench: &Bench<'_>, connect: &Connect) -> Result<Client, Option<u8>> {
+    let mut client = bench.socket();
+    client.version = connect.version;
+    client.try_send(&connect.bytes());
+    match client.try_next() {
+        Some(Got::Connack { code: 0, .. }) => Ok(client),
+        Some(Got::Connack { code, .. }) => {
+            client.expect_end();
+            Err(Some(code))
+        }
+        Some(other) => panic!("{other:?} instead of CONNACK"),
+        None => Err(None),
+    }
+}
+
+/// Tries until it is let in: a broker may learn late that another one has left.
+fn let_in_soon(bench: &Bench<'_>, connect: &Connect) -> Client {
+    let start = Instant::now();
+    while start.elapsed() < SETTLES_WITHIN {
+        if let Ok(client) = try_connect(bench, connect) {
+            return client;
+        }
+    }
+    panic!("not let in");
+}
+
+fn three_and_no_more(bench: &Bench<'_>) -> Vec<Client> {
+    let session = |n: usize| {
+        connect(
+            if n.is_multiple_of(2) { V311 } else { V5 },
+            &bench.id(&n.to_string()),
+        )
+    };
+    let clients: Vec<Client> = (0..3).map(|n| bench.client(&session(n))).collect();
+    for n in 3..7 {
+        let denied = try_connect(bench, &session(n)).err();
+        assert_eq!(denied, Some(None), "the {n}th has no place and no answer");
+    }
+    clients
+}
+
+fn two_leave_and_two_come(bench: &Bench<'_>, mut clients: Vec<Client>) {
+    let session = |n: usize| connect(V311, &bench.id(&n.to_string()));
+    clients.remove(1).disconnect();
+    clients.remove(0).drop_connection();
+    clients.push(let_in_soon(bench, &session(7)));
+    clients.push(let_in_soon(bench, &session(8)));
+    assert_eq!(try_connect(bench, &session(9)).err(), Some(None));
+    for client in &mut clients {
+        client.ping();
+    }
+}
+
+fn connections_beyond_the_listeners_limit_are_closed_without_an_answer(bench: &Bench<'_>) {
+    three_and_no_more(bench);
+}
+
+fn a_connection_that_ends_makes_room_for_one(bench: &Bench<'_>) {
+    let clients = three_and_no_more(bench);
+    two_leave_and_two_come(bench, clients);
+}
+
+fn connections_beyond_the_global_limit_are_closed_without_an_answer(bench: &Bench<'_>) {
+    let clients = three_and_no_more(bench);
+    two_leave_and_two_come(bench, clients);
+}
+
+fn a_takeover_is_no_further_connection(bench: &Bench<'_>) {
+    let session = |n: usize| connect(V311, &bench.id(&n.to_string())).persistent();
+    let mut clients: Vec<Client> = (0..3).map(|n| bench.client(&session(n))).collect();
+    for n in 0..9 {
+        let Ok(client) = try_connect(bench, &session(n % 3)) else {
+            panic!("takeover {n} is refused");
+        };
+        let mut old = std::mem::replace(&mut clients[n % 3], client);
+        old.expect_end();
+    }
+    assert_eq!(try_connect(bench, &session(3)).err(), Some(None));
+}
+
+fn clients_beyond_the_global_limit_are_refused(bench: &Bench<'_>) {
+    let stored = |n: usize| connect(V311, &bench.id(&n.to_string())).persistent();
+    let mut here = bench.client(&stored(0));
+    bench.client(&stored(1)).disconnect();
+    bench.client(&stored(2)).disconnect();
+    for _ in 0..4 {
+        let three = connect(V311, &bench.id("three"));
+        assert_eq!(try_connect(bench, &three).err(), Some(Some(3)));
+        let five = connect(V5, &bench.id("five"));
+        assert_eq!(try_connect(bench, &five).err(), Some(Some(0x97)));
+    }
+    // Who has a session is no further client, whether it comes back or takes over.
+    assert!(bench.client(&stored(0)).version == V311);
+    here.expect_end();
+    assert!(try_connect(bench, &stored(1)).is_ok());
+    // One that ends its session makes room.
+    let mut clean = stored(2);
+    clean.clean = true;
+    bench.client(&clean).disconnect();
+    let_in_soon(bench, &connect(V5, &bench.id("five"))).disconnect();
+}
