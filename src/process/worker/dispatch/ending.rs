@@ -221,6 +221,12 @@ impl Worker {
         let id = if id.is_empty() { "<unknown>" } else { id };
         let notice = LogType::Notice;
         let log = &mut cx.log;
+        let mut disconnected = |why: &dyn std::fmt::Display| {
+            log.line(
+                notice,
+                format_args!("Client {id} [{peer}] disconnected: {why}."),
+            );
+        };
         match ending {
             Ending::Clean | Ending::CleanWithWill | Ending::Lost(HangUp::Eof)
                 if !self.config.connection_messages => {}
@@ -231,10 +237,7 @@ impl Worker {
                 notice,
                 format_args!("Client {id} [{peer}] closed its connection."),
             ),
-            Ending::Lost(HangUp::Error(kind)) => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: {kind}."),
-            ),
+            Ending::Lost(HangUp::Error(kind)) => disconnected(&kind),
             Ending::Refused(_, what) => log.line(
                 notice,
                 format_args!("Client {id} [{peer}] refused: {what}."),
@@ -253,40 +256,16 @@ impl Worker {
                     );
                 }
             }
-            Ending::Malformed(error) => {
-                log.line(
-                    notice,
-                    format_args!("Client {id} [{peer}] disconnected: malformed packet ({error})."),
-                );
-            }
-            Ending::Protocol(_, what) => {
-                log.line(
-                    notice,
-                    format_args!("Client {id} [{peer}] disconnected: protocol error ({what})."),
-                );
-            }
+            Ending::Malformed(error) => disconnected(&format_args!("malformed packet ({error})")),
+            Ending::Protocol(_, what) => disconnected(&format_args!("protocol error ({what})")),
             Ending::Silent => log.line(
                 notice,
                 format_args!("Client {id} [{peer}] has exceeded timeout, disconnecting."),
             ),
-            Ending::NoConnect => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: no CONNECT came."),
-            ),
-            Ending::Evicted(0x8e) => {
-                log.line(
-                    notice,
-                    format_args!("Client {id} [{peer}] disconnected: session taken over."),
-                );
-            }
-            Ending::Evicted(code) => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: reason {code:#04x}."),
-            ),
-            Ending::StoreLost => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: the store is restarted."),
-            ),
+            Ending::NoConnect => disconnected(&"no CONNECT came"),
+            Ending::Evicted(0x8e) => disconnected(&"session taken over"),
+            Ending::Evicted(code) => disconnected(&format_args!("reason {code:#04x}")),
+            Ending::StoreLost => disconnected(&"the store is restarted"),
             Ending::ShuttingDown => {}
         }
     }
