@@ -115,6 +115,8 @@ pub const CONNECTIONS_BETWEEN_INBOXES: usize = 64;
 pub const WRITE_BYTES_BETWEEN_INBOXES: usize = 1024 * 1024;
 /// Bytes that such a look into the inboxes reads.
 pub const INBOX_BYTES_BETWEEN: usize = 128 * 1024;
+/// How often a member lets others see its figures, at most. At rest it does at least every [`SLEEP_MILLIS_MAX`].
+pub const FIGURES_MILLIS: u64 = 100;
 /// The longest sleep of a member, well below [`HEARTBEAT_MILLIS`].
 pub const SLEEP_MILLIS_MAX: u64 = 250;
 /// A control message between the supervisor and a child. Larger ones end the child.

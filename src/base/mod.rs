@@ -3,6 +3,7 @@
 //! Nothing here does I/O, and nothing here knows MQTT.
 
 pub mod clock;
+pub mod figures;
 pub mod ids;
 pub mod limits;
 pub mod log;

@@ -377,6 +377,16 @@ impl<T: Default, C> Directory<T, C> {
         (self.holder(client) == Some(key)).then_some(client)
     }
 
+    /// Clients that are connected.
+    pub fn connected(&self) -> usize {
+        self.taken.connections
+    }
+
+    /// Clients that are connected or have a session: now, and at most at a time.
+    pub fn present(&self) -> (usize, usize) {
+        (self.taken.clients, self.taken.clients_maximum)
+    }
+
     /// The connection that holds this client's id.
     pub fn holder(&self, client: ClientNumber) -> Option<ClaimKey> {
         Some(self.clients.get(&client)?.holder?.key)

@@ -57,6 +57,8 @@ pub(super) struct Taken {
     of_listener: BTreeMap<u16, usize>,
     pub connections: usize,
     pub clients: usize,
+    /// The most clients that there ever were.
+    pub clients_maximum: usize,
 }
 
 impl Taken {
@@ -80,6 +82,7 @@ impl Taken {
         self.connections -= usize::from(before.is_connected());
         self.clients += usize::from(after.is_client());
         self.clients -= usize::from(before.is_client());
+        self.clients_maximum = self.clients.max(self.clients_maximum);
     }
 
     /// Whether a client may change so, which gives it a connection that `listener` accepted.

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use super::child::{self, Child};
 use crate::base::clock::Instant;
+use crate::base::figures::Figures;
 use crate::base::ids::{Incarnation, MemberId};
 use crate::base::limits::{
-    CONFIG_SNAPSHOT_BYTES_MAX, EVENTS_PER_TURN, INBOX_BYTES_BETWEEN, RECORD_BUFFER_KEEP_BYTES,
-    RETRY_MILLIS, SLEEP_MILLIS_MAX, STOP_STEP_MILLIS,
+    CONFIG_SNAPSHOT_BYTES_MAX, EVENTS_PER_TURN, FIGURES_MILLIS, INBOX_BYTES_BETWEEN,
+    RECORD_BUFFER_KEEP_BYTES, RETRY_MILLIS, SLEEP_MILLIS_MAX, STOP_STEP_MILLIS,
 };
 use crate::base::log::Log;
 use crate::config::Config;
@@ -25,7 +26,7 @@ use crate::ipc::control::{Channel, ControlError, ToChild, ToSupervisor};
 use crate::net::Token;
 use crate::ring::{Cx, Mesh as _, RingError, SharedMesh};
 use crate::sys::poll::{Interest, Poller};
-use crate::sys::{clock, memfd, strftime};
+use crate::sys::{clock, heap, memfd, strftime};
 
 /// What a member decides with: pure code that is told what happened.
 pub trait Brain {
@@ -35,6 +36,8 @@ pub trait Brain {
     fn configure(&mut self, config: Rc<Config>);
     /// When something is due next.
     fn next_deadline(&self, cx: &Cx<'_, SharedMesh>) -> Option<Instant>;
+    /// What it has counted, and what there is of everything now.
+    fn figures(&self) -> Figures;
     /// Whether the first step of stopping is done.
     fn is_quiet(&self, cx: &Cx<'_, SharedMesh>) -> bool;
 }
@@ -63,6 +66,8 @@ pub enum Event<'a> {
     EndOfTurn,
     /// The turn's records are in shared memory.
     Flushed,
+    /// What all members together hold on their heaps, told a few times a second.
+    HeapBytes(u64),
     /// First step of stopping.
     Quiesce,
     /// Second step: say good-bye to the clients.
@@ -175,6 +180,8 @@ pub struct Member<B> {
     stamps: Stamps,
     /// The record that is being read.
     record: Vec<u8>,
+    /// When the figures are told next.
+    figures_at: Instant,
 }
 
 impl<B: Brain> Member<B> {
@@ -221,6 +228,7 @@ impl<B: Brain> Member<B> {
             turn_owed: false,
             control,
             record: Vec::new(),
+            figures_at: Instant::default(),
         })
     }
 
@@ -432,7 +440,24 @@ impl<B: Brain> Member<B> {
             self.tell(ToSupervisor::Ready)?;
         }
         self.follow_phase()?;
+        self.tell_figures();
         self.control.flush().or_else(|e| self.survive(e))
+    }
+
+    /// Lets others see what was counted, and the brain what all hold; now and then, so that it costs nothing for each
+    /// message.
+    fn tell_figures(&mut self) {
+        if self.now < self.figures_at {
+            return;
+        }
+        self.figures_at = self.now.after_millis(FIGURES_MILLIS);
+        let mut figures = self.brain.figures();
+        let heap = heap::bytes();
+        figures.heap_current = heap.current as u64;
+        figures.heap_maximum = heap.maximum as u64;
+        self.mesh.tell_figures(&mut figures);
+        let bytes = self.mesh.heap_of_others();
+        self.step(Event::HeapBytes(bytes.saturating_add(figures.heap_current)));
     }
 
     /// Dead members whose last words have been applied, as of the flush that said so in the cursors.

@@ -1,23 +1,23 @@
-//! Cursor pages: how far a reader has applied each outbox, whether it sleeps, whether its loop turns. Only its
-//! owner writes to one.
+//! Cursor pages: how far a reader has applied each outbox, whether it sleeps, whether its loop turns, and its
+//! figures. Only its owner writes to one.
 
-use std::io;
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use crate::base::figures::Figures;
 use crate::base::ids::{Incarnation, MemberId};
 
+use super::figures::{read_block, write_block};
 use super::layout::{
-    CURSORS_BYTES, CURSORS_MAGIC, HEARTBEAT_AT, INCARNATION_AT, MAGIC_AT, SLEEP_AT, cell_at, low,
+    CURSORS_MAGIC, FIGURES_AT, HEARTBEAT_AT, INCARNATION_AT, MAGIC_AT, SLEEP_AT, cell_at, low,
 };
 use super::memory::{Region, View};
-use super::shm::ForeignMap;
 
 /// This member's cursor page.
 pub struct OwnCursors<R> {
     region: R,
     beats: u32,
     sleep: u32,
+    figures: u32,
 }
 
 impl<R: Region> OwnCursors<R> {
@@ -29,6 +29,7 @@ impl<R: Region> OwnCursors<R> {
             region,
             beats: 0,
             sleep: 0,
+            figures: 0,
         }
     }
 
@@ -37,6 +38,11 @@ impl<R: Region> OwnCursors<R> {
         self.beats = self.beats.wrapping_add(1);
         // Relaxed: only its change is looked at.
         self.region.store(HEARTBEAT_AT, self.beats, Relaxed);
+    }
+
+    /// Lets others see this member's figures.
+    pub fn tell_figures(&mut self, figures: &Figures) {
+        write_block(&self.region, FIGURES_AT, &mut self.figures, [0; 2], figures);
     }
 
     /// From now on others must ring. A fence must follow, and then a last look at what they do.
@@ -91,6 +97,12 @@ impl<V: View> ForeignCursors<V> {
         is_asleep(sleep).then_some(sleep)
     }
 
+    /// Its figures as it last told them, unless it is just telling others.
+    pub fn figures(&self) -> Option<Figures> {
+        let mut figures = Figures::default();
+        read_block(&self.view, FIGURES_AT, &mut figures).map(|_| figures)
+    }
+
     /// The low half of its cursor in the outbox of that incarnation, once it says that it reads it.
     #[inline]
     pub fn cursor(&self, writer: MemberId, incarnation: Incarnation) -> Option<u32> {
@@ -100,23 +112,6 @@ impl<V: View> ForeignCursors<V> {
         }
         // Acquire: this reader is done with everything below.
         Some(self.view.load(cell + 4, Acquire))
-    }
-}
-
-/// The supervisor's view of a member's cursor page: its heartbeat.
-pub struct HeartbeatView {
-    map: ForeignMap,
-}
-
-impl HeartbeatView {
-    /// Maps a sealed cursor page.
-    pub fn map(cursors: BorrowedFd<'_>) -> io::Result<Self> {
-        ForeignMap::new(cursors, CURSORS_BYTES).map(|map| Self { map })
-    }
-
-    /// How often the member's loop has turned. Progress is any change of it.
-    pub fn beats(&self) -> u32 {
-        self.map.load(HEARTBEAT_AT, Relaxed)
     }
 }
 

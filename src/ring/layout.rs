@@ -1,6 +1,7 @@
 //! Where each shared word is. PURE. The same on every machine: 32-bit words only, no pointers, and a ring that
 //! starts on a page whether pages have 4, 16 or 64 KiB.
 
+use crate::base::figures::Figures;
 use crate::base::limits::{
     MEMBERS_MAX, RECORD_BYTES_MAX, REMAINING_LENGTH_MAX, RETAINED_SLICE_BYTES, RING_BYTES_MAX,
     RING_BYTES_MIN, RING_RECORD_SHARE,
@@ -10,8 +11,10 @@ use crate::base::limits::{
 pub const OUTBOX_MAGIC: u32 = 0x4d51_0b01;
 /// Says that a region is a cursor page of this version of the layout.
 pub const CURSORS_MAGIC: u32 = 0x4d51_0c01;
+/// Says that a region is a ledger of this version of the layout.
+pub const LEDGER_MAGIC: u32 = 0x4d51_0d01;
 
-/// Both kinds of region start with a magic number, then the incarnation of the owner.
+/// All kinds of region start with a magic number, then the incarnation of the owner.
 pub const MAGIC_AT: usize = 0;
 /// The owner's incarnation.
 pub const INCARNATION_AT: usize = 4;
@@ -37,8 +40,18 @@ pub const SLEEP_AT: usize = 256;
 pub const CELLS_AT: usize = 512;
 /// Distance of two cells: no two writers poll the same cache line, nor a pair of lines.
 pub const CELL_BYTES: usize = 128;
+/// Cursor page: its owner's figures, away from what is polled.
+pub const FIGURES_AT: usize = CELLS_AT + MEMBERS_MAX * CELL_BYTES;
+/// Bytes of a block of figures: a sequence number, two numbers more, then the figures.
+pub const FIGURES_BYTES: usize = 16 + Figures::COUNT * 8;
 /// Bytes of a cursor page.
 pub const CURSORS_BYTES: usize = LARGEST_PAGE;
+
+/// Ledger: distance of the blocks of figures of two slots.
+pub const LEDGER_ENTRY_BYTES: usize = 512;
+/// Bytes of a ledger.
+pub const LEDGER_BYTES: usize = LARGEST_PAGE;
+const LEDGER_ENTRIES_AT: usize = 128;
 
 const LARGEST_PAGE: usize = 64 * 1024;
 
@@ -60,6 +73,11 @@ pub const fn start_at(slot: usize) -> usize {
 /// Where the cell for the writer in `slot` is in a cursor page.
 pub const fn cell_at(slot: usize) -> usize {
     CELLS_AT + slot * CELL_BYTES
+}
+
+/// Where the figures of the dead of `slot` are in a ledger.
+pub const fn ledger_at(slot: usize) -> usize {
+    LEDGER_ENTRIES_AT + slot * LEDGER_ENTRY_BYTES
 }
 
 /// What a shared word holds of a position.
@@ -85,7 +103,9 @@ const _: () = {
     assert!(HEARTBEAT_AT.is_multiple_of(128) && HEARTBEAT_AT + 128 <= SLEEP_AT);
     assert!(SLEEP_AT.is_multiple_of(128) && SLEEP_AT + 128 <= CELLS_AT);
     assert!(CELLS_AT.is_multiple_of(CELL_BYTES) && CELL_BYTES >= 128);
-    assert!(cell_at(MEMBERS_MAX) <= CURSORS_BYTES);
+    assert!(cell_at(MEMBERS_MAX) <= FIGURES_AT && FIGURES_AT.is_multiple_of(128));
+    assert!(FIGURES_AT + FIGURES_BYTES <= CURSORS_BYTES);
+    assert!(FIGURES_BYTES <= LEDGER_ENTRY_BYTES && ledger_at(MEMBERS_MAX) <= LEDGER_BYTES);
     assert!(RING_BYTES_MIN.is_power_of_two() && RING_BYTES_MAX.is_power_of_two());
     // Positions are compared by the difference of their low halves, as signed numbers.
     assert!(RING_BYTES_MAX <= 1 << 30);

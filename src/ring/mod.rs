@@ -10,16 +10,16 @@ pub mod record;
 
 mod cursors;
 mod doorbell;
+mod figures;
 mod inbox;
-
 mod outbox;
 mod overflow;
 mod peer;
 mod shared_mesh;
 mod shm;
 
-pub use cursors::HeartbeatView;
 pub use doorbell::create_doorbell;
+pub use figures::{Entry, Ledger, LedgerView, MemberPage};
 pub use inbox::{Inbox, Step};
 pub use layout::ring_bytes_are_valid;
 pub use shared_mesh::{Received, RingError, RingMesh, SharedMesh};

@@ -7,6 +7,7 @@
 //! as the fence is left out.
 
 mod barrier;
+mod figures;
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -22,7 +22,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::layout::{self, CURSORS_BYTES};
+use super::layout::{self, CURSORS_BYTES, LEDGER_BYTES};
 use super::memory::{Region, View};
 use super::record::HEADER_BYTES;
 
@@ -63,6 +63,11 @@ pub fn create_outbox(ring_bytes: u32) -> io::Result<OwnedFd> {
 /// A new cursor page.
 pub fn create_cursors() -> io::Result<OwnedFd> {
     create_region(c"mosquitto-cursors", CURSORS_BYTES)
+}
+
+/// A new ledger.
+pub fn create_ledger() -> io::Result<OwnedFd> {
+    create_region(c"mosquitto-ledger", LEDGER_BYTES)
 }
 
 /// Seals an outbox or cursor page. Its owner must have mapped it; only then may anybody else get it.

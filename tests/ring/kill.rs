@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use mosquitto::base::ids::{Incarnation, MemberId, MemberMask};
 use mosquitto::base::limits::OVERFLOW_BYTES_PAUSE;
-use mosquitto::ring::{HeartbeatView, Mesh, Received, SharedMesh};
+use mosquitto::ring::{MemberPage, Mesh, Received, SharedMesh};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::members::{Ports, copy};
@@ -268,7 +268,7 @@ fn a_death_at_any_point_costs_the_survivor_nothing() {
             read(&mut mesh, &mut buffer, &mut records);
             mesh.flush();
         }
-        let covered = HeartbeatView::map(mortal.ports.cursors.as_fd())
+        let covered = MemberPage::map(mortal.ports.cursors.as_fd())
             .unwrap()
             .beats();
         // Nothing is owed before the survivor was told of it: it starts where the mortal counted it.

@@ -12,6 +12,7 @@ use authority::{Store, StoreSettings};
 use super::child::Child;
 use super::member::{self, Brain, Event, Identity, Member, MemberError, Phase};
 use crate::base::clock::Instant;
+use crate::base::figures::Figures;
 use crate::base::limits::INBOX_BYTES_PER_TURN;
 use crate::config::Config;
 use crate::net::Token;
@@ -72,7 +73,7 @@ impl Brain for Store {
             // As the original: no delay outlives the broker.
             Event::Quiesce => self.publish_delayed_wills(cx),
             // What a member left behind is settled when everybody has drained it; and the store has no clients.
-            Event::Drained(..) | Event::Stop => {}
+            Event::Drained(..) | Event::HeapBytes(_) | Event::Stop => {}
         }
     }
 
@@ -82,6 +83,10 @@ impl Brain for Store {
 
     fn next_deadline(&self, _: &Cx<'_, SharedMesh>) -> Option<Instant> {
         self.next_deadline()
+    }
+
+    fn figures(&self) -> Figures {
+        self.figures()
     }
 
     fn is_quiet(&self, cx: &Cx<'_, SharedMesh>) -> bool {

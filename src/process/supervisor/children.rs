@@ -12,7 +12,7 @@ use super::heartbeat::{Heart, Look, Verdict};
 use super::membership::{Who, Word};
 use crate::ipc::control::{Channel, ControlError, Role, ToChild, ToSupervisor};
 use crate::process::child::TITLE_PREFIX;
-use crate::ring::{self, HeartbeatView, Seal};
+use crate::ring::{self, MemberPage, Seal};
 use crate::sys::poll::{Interest, Poller};
 use crate::sys::process::{self, ProcessId, Spawn};
 use crate::sys::seqpacket;
@@ -46,7 +46,7 @@ pub struct ChildProcess {
     cursors: Shared,
     doorbell: Shared,
     heart: Heart,
-    beats: Option<HeartbeatView>,
+    page: Option<MemberPage>,
 }
 
 /// Which of a child's descriptors is ready.
@@ -107,7 +107,7 @@ impl ChildProcess {
             cursors,
             doorbell,
             heart: Heart::default(),
-            beats: None,
+            page: None,
         };
         let greeted = child.greet(role, common).and_then(|()| {
             poller.add(
@@ -148,7 +148,7 @@ impl ChildProcess {
     pub fn seal(&mut self) -> io::Result<Seal> {
         let cursors = ring::seal(self.cursors.as_fd())?;
         let outbox = ring::seal(self.outbox.as_fd())?;
-        self.beats = Some(HeartbeatView::map(self.cursors.as_fd())?);
+        self.page = Some(MemberPage::map(self.cursors.as_fd())?);
         Ok(match (cursors, outbox) {
             (Seal::Whole, Seal::Whole) => Seal::Whole,
             _ => Seal::SizeOnly,
@@ -230,8 +230,8 @@ impl ChildProcess {
 
     /// One look at its heart.
     pub fn look(&mut self, look: Look) -> Verdict {
-        match &self.beats {
-            Some(beats) => self.heart.look(beats.beats(), look),
+        match &self.page {
+            Some(page) => self.heart.look(page.beats(), look),
             None => Verdict::Well,
         }
     }

@@ -14,6 +14,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::child::Child;
 use super::member::{self, Brain, Event, Identity, Member, MemberError, Phase, Sockets};
 use crate::base::clock::Instant;
+use crate::base::figures::Figures;
 use crate::base::ids::MemberId;
 use crate::base::limits::{
     CONNECTIONS_BETWEEN_INBOXES, DESCRIPTORS_RESERVED, INBOX_BYTES_PER_TURN, INPUT_BYTES_PER_TURN,
@@ -316,6 +317,7 @@ impl Loop {
         let before = output.len();
         self.connections.write(id, output);
         *written += before.saturating_sub(output.len());
+        self.member.brain.note_written(id, before);
         if was_full && !self.member.brain.is_full(id) {
             self.member.with_cx(|brain, cx| brain.wrote(id, cx));
         }
@@ -357,6 +359,7 @@ impl Brain for Worker {
             Event::Tick => self.tick(cx),
             Event::EndOfTurn => self.end_of_turn(cx),
             Event::Flushed => self.flushed(cx),
+            Event::HeapBytes(bytes) => self.note_heap_bytes(bytes),
             Event::Quiesce => self.quiesce(cx),
             Event::Stop => self.stop(cx),
         }
@@ -372,5 +375,9 @@ impl Brain for Worker {
 
     fn is_quiet(&self, cx: &Cx<'_, SharedMesh>) -> bool {
         self.is_quiet(cx)
+    }
+
+    fn figures(&self) -> Figures {
+        self.figures()
     }
 }

@@ -1,22 +1,34 @@
 //! MQTT 5.0: a file for each chapter.
 
 mod acknowledgements;
+mod auth;
 mod connack;
 mod connect;
+mod disconnect;
 mod format;
 mod ping;
+mod publish;
+mod retained;
+mod subscribe;
+mod unsubscribe;
 mod wills;
 
 use crate::harness::client::Client;
-use crate::wire::{Connect, Got, V5, connect};
+use crate::wire::{Connect, Got, Publish, V5, connect};
 use crate::{Bench, Test};
 
 pub const TABLES: &[&[Test]] = &[
     acknowledgements::TESTS,
+    auth::TESTS,
     connack::TESTS,
     connect::TESTS,
+    disconnect::TESTS,
     format::TESTS,
     ping::TESTS,
+    publish::TESTS,
+    retained::TESTS,
+    subscribe::TESTS,
+    unsubscribe::TESTS,
     wills::TESTS,
 ];
 
@@ -101,6 +113,13 @@ fn answer_properties(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
         return Vec::new();
     };
     properties(&body[at + 1..at + 1 + usize::from(length)])
+}
+
+fn with(message: Publish, properties: &[Vec<u8>]) -> Publish {
+    Publish {
+        properties: properties.to_vec(),
+        ..message
+    }
 }
 
 /// A session that stays.

@@ -1,5 +1,6 @@
 //! Messages and wills as the store keeps them.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::base::clock::Instant;
@@ -8,6 +9,18 @@ use crate::ipc::mesh::{Message, WillRecord};
 use crate::mqtt::property::{Property, PropertyId};
 use crate::mqtt::{Properties, Qos};
 use crate::retained::Retainable;
+
+/// How many messages there are, each once however many queues hold it, and the bytes of their payloads. Whoever drops
+/// the last reference to a message knows nothing of the store, so the messages count themselves.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub(super) struct Stock(Rc<Cell<(u64, u64)>>);
+
+impl Stock {
+    /// Messages, and bytes.
+    pub fn count(&self) -> (u64, u64) {
+        self.0.get()
+    }
+}
 
 /// A message that waits: shared between the queues that hold it, and the retained set.
 #[derive(Debug, PartialEq)]
@@ -18,18 +31,34 @@ pub(super) struct StoredMessage {
     topic: Box<str>,
     /// Properties, then payload.
     body: Box<[u8]>,
-    properties_len: usize,
+    properties_len: u32,
+    stock: Stock,
+}
+
+impl Drop for StoredMessage {
+    fn drop(&mut self) {
+        let (messages, bytes) = self.stock.count();
+        self.stock
+            .0
+            .set((messages - 1, bytes - self.payload().len() as u64));
+    }
 }
 
 impl StoredMessage {
-    pub fn new(message: &Message<'_>) -> Self {
+    pub fn new(message: &Message<'_>, stock: &Stock) -> Self {
+        let (messages, bytes) = stock.count();
+        stock
+            .0
+            .set((messages + 1, bytes + message.payload.len() as u64));
         Self {
+            stock: stock.clone(),
             qos: message.qos,
             publisher: message.publisher,
             expires_at: message.expires_at,
             topic: message.topic.into(),
             body: [message.properties, message.payload].concat().into(),
-            properties_len: message.properties.len(),
+            // What a packet brings is far less than this.
+            properties_len: u32::try_from(message.properties.len()).unwrap_or(u32::MAX),
         }
     }
 
@@ -38,11 +67,15 @@ impl StoredMessage {
     }
 
     pub fn properties(&self) -> &[u8] {
-        self.body.get(..self.properties_len).unwrap_or(&[])
+        self.body.get(..self.properties_len()).unwrap_or(&[])
     }
 
     pub fn payload(&self) -> &[u8] {
-        self.body.get(self.properties_len..).unwrap_or(&[])
+        self.body.get(self.properties_len()..).unwrap_or(&[])
+    }
+
+    fn properties_len(&self) -> usize {
+        usize::try_from(self.properties_len).unwrap_or(usize::MAX)
     }
 
     /// What it costs in a record, about.

@@ -8,6 +8,7 @@
 //! lie about its own connections, and nothing it sends may stop the store.
 
 mod claims;
+mod figures;
 mod message;
 mod publish;
 mod retained_requests;
@@ -21,6 +22,7 @@ mod timers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::clock::Instant;
+use crate::base::figures::Figures;
 use crate::base::ids::{ClaimSerial, ClientNumber, Incarnation, MemberId, Position, Serial};
 use crate::base::limits::{MEMBERS_MAX, RETAINED_STEPS_PER_TURN};
 use crate::base::log::LogType;
@@ -31,7 +33,7 @@ use crate::ring::{Cx, Mesh};
 use crate::router::index::Index;
 
 use claims::{Asked, Client};
-use message::Kept;
+use message::{Kept, Stock};
 use publish::Hit;
 use retained_requests::Request;
 pub use settings::StoreSettings;
@@ -76,6 +78,9 @@ pub struct Store {
     warned: BTreeSet<Incarnation>,
     scratch: Vec<u8>,
     hits: Vec<Hit>,
+    stock: Stock,
+    /// What was counted so far; what there is now is filled in when it is asked for.
+    counted: Figures,
 }
 
 impl Store {
@@ -109,6 +114,8 @@ impl Store {
             warned: BTreeSet::new(),
             scratch: Vec::new(),
             hits: Vec::new(),
+            stock: Stock::default(),
+            counted: Figures::default(),
         }
     }
 

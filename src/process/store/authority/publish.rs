@@ -9,7 +9,7 @@ use crate::queue::Entry;
 use crate::ring::{Cx, Mesh};
 
 use super::Store;
-use super::message::{Kept, StoredMessage, Will};
+use super::message::{Kept, Stock, StoredMessage, Will};
 use super::subscribe::Subscription;
 
 /// A session's subscription that matches a message.
@@ -66,7 +66,7 @@ impl Store {
         }
         self.retained_stamp += 1;
         self.retained.set(Kept {
-            message: share(stored, message),
+            message: share(stored, message, &self.stock),
             stamp: self.retained_stamp,
         });
     }
@@ -94,7 +94,7 @@ impl Store {
             let most = of_one.iter().map(|(_, s)| s.qos()).max();
             let as_published = of_one.iter().any(|(_, s)| s.retain_as_published());
             let entry = Entry {
-                message: share(&mut stored, message),
+                message: share(&mut stored, message, &self.stock),
                 qos: message.qos.min(most.unwrap_or_default()),
                 retain: message.retain && (as_published || self.is_late(*client, topic, cx.mesh)),
                 subscription_ids: subscription_ids(of_one),
@@ -124,8 +124,12 @@ impl Store {
     }
 }
 
-fn share(stored: &mut Option<Rc<StoredMessage>>, message: &Message<'_>) -> Rc<StoredMessage> {
-    Rc::clone(stored.get_or_insert_with(|| Rc::new(StoredMessage::new(message))))
+fn share(
+    stored: &mut Option<Rc<StoredMessage>>,
+    message: &Message<'_>,
+    stock: &Stock,
+) -> Rc<StoredMessage> {
+    Rc::clone(stored.get_or_insert_with(|| Rc::new(StoredMessage::new(message, stock))))
 }
 
 /// The identifiers among these subscriptions; without one, nothing is allocated.

@@ -144,6 +144,7 @@ impl Store {
         };
         let out = (&mut *cx, &mut self.scratch);
         let pushed = session.take(entry, holder, &self.settings, out);
+        self.counted.publish_dropped += u64::from(matches!(pushed, Pushed::Dropped { .. }));
         if pushed == (Pushed::Dropped { first: true })
             && let Some(id) = self.directory.id(client)
         {

@@ -266,6 +266,7 @@ impl Store {
             };
             let before = session.subscriptions.insert((*name).into(), subscription);
             existed.push(before.is_some());
+            self.counted.subscriptions += u64::from(before.is_none());
             if self.index.insert(filter, client, subscription).first {
                 new.push(*name);
             }
@@ -425,6 +426,7 @@ impl Store {
         cx: &mut Cx<'_, M>,
     ) {
         let mut changes = Vec::new();
+        self.counted.subscriptions -= filters.len() as u64;
         for name in filters {
             let removed = Filter::new(name).and_then(|f| self.index.remove(f, client));
             if removed.is_some_and(|r| r.last) {

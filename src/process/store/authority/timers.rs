@@ -45,6 +45,7 @@ impl Store {
                     format_args!("Expiring client {id} due to timeout."),
                 );
             }
+            self.counted.clients_expired += 1;
             self.end_session(client, cx);
         }
         self.will_due(client, cx);

@@ -88,6 +88,10 @@ pub struct Connection {
     pub reached: (u64, usize),
     /// QoS 0 messages are being dropped, and the log said so.
     pub dropping: bool,
+    /// Packets put into the output since it was last empty, less those that were written, about.
+    pub packets_waiting: u64,
+    /// What the figures hold of it: packets and bytes that the client did not take when it was last written to.
+    pub noted_waiting: (u64, u64),
 }
 
 /// Who is at the other end, from CONNECT on.
@@ -182,6 +186,8 @@ impl Connection {
             look_at: now,
             reached: (0, 0),
             dropping: false,
+            packets_waiting: 0,
+            noted_waiting: (0, 0),
         }
     }
 

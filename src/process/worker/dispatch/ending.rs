@@ -4,6 +4,7 @@ use super::connection::{Connection, Stage, Will};
 use super::say::say_good_bye;
 use super::{ConnId, Worker};
 use crate::base::clock::Instant;
+use crate::base::figures::count_packet;
 use crate::base::ids::{ClientNumber, MemberId};
 use crate::base::limits::{EVICTION_READS_MAX, SILENCE_CHECK_SECS};
 use crate::base::log::LogType;
@@ -118,7 +119,14 @@ impl Worker {
             self.strangers.left(conn.from.listener);
         }
         self.log_ending(&conn, ending, cx);
+        let before = conn.output.len();
         say_good_bye(&mut conn, ending);
+        if conn.output.len() > before {
+            let is_connected = conn.stage == Stage::Connected;
+            let first_byte = if is_connected { DISCONNECT } else { CONNACK };
+            count_packet(&mut self.counted.sent, first_byte);
+        }
+        self.note_over(&mut conn);
         self.forget_requests(id);
         match conn.stage {
             Stage::AwaitConnect => {}
@@ -204,6 +212,7 @@ impl Worker {
         let mut changes = Vec::new();
         for filter in filters.iter().filter_map(|name| Filter::new(name)) {
             if self.local.remove(filter, id).is_some() {
+                self.counted.subscriptions -= u64::from(!conn.client.stored);
                 changes.extend(self.interest.remove(filter, class));
             }
         }
@@ -425,6 +434,10 @@ impl Worker {
         self.early_slices.clear();
     }
 }
+
+/// The first bytes of the two packets that a good-bye can be.
+const CONNACK: u8 = 0x20;
+const DISCONNECT: u8 = 0xe0;
 
 /// When a connection has been silent for too long; `None` if it may be silent for ever.
 fn silence_ends(conn: &Connection) -> Option<Instant> {

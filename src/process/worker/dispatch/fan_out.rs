@@ -7,6 +7,7 @@ use super::live::Spot;
 use super::say::hold;
 use super::{ConnId, Worker, mark_dirty};
 use crate::base::clock::Instant;
+use crate::base::figures::{Figures, count_packet};
 use crate::base::ids::ClaimSerial;
 use crate::base::limits::OUTPUT_SHARED_BYTES_MIN;
 use crate::base::log::LogType;
@@ -301,7 +302,7 @@ impl Worker {
         let mut packet_id = None;
         if target.qos == Qos::AtMostOnce {
             if blocked {
-                return drop_message(&mut conn.dropping, &conn.client.id, cx);
+                return drop_message(&mut conn.dropping, &mut self.counted, &conn.client.id, cx);
             }
             conn.dropping = false;
         } else {
@@ -323,7 +324,14 @@ impl Worker {
                         message,
                     });
                 }
-                Place::Full => return drop_message(&mut window.dropping, &conn.client.id, cx),
+                Place::Full => {
+                    return drop_message(
+                        &mut window.dropping,
+                        &mut self.counted,
+                        &conn.client.id,
+                        cx,
+                    );
+                }
             }
         }
         self.put(target, form, (packet_id, false), message, cx);
@@ -356,9 +364,10 @@ impl Worker {
             return self.skip_delivery(deliver.claim, deliver.packet_id, message.qos, cx);
         }
         if deliver.packet_id.is_none() && conn.is_full() {
-            return drop_message(&mut conn.dropping, &conn.client.id, cx);
+            return drop_message(&mut conn.dropping, &mut self.counted, &conn.client.id, cx);
         }
         if conn.client.subacks_owed > 0 {
+            count_publish(&mut self.counted, conn, message);
             log_sending(conn, &target, deliver.packet_id, deliver.dup, message, cx);
             let (forms, behind) = (&self.fan_out.forms, &mut conn.client.behind_suback);
             forms.write(form, deliver.packet_id, deliver.dup, behind);
@@ -443,6 +452,7 @@ impl Worker {
             return;
         };
         let (packet_id, dup) = own;
+        count_publish(&mut self.counted, conn, message);
         log_sending(conn, target, packet_id, dup, message, cx);
         let forms = &self.fan_out.forms;
         if conn.held > 0 {
@@ -460,6 +470,15 @@ impl Worker {
     }
 }
 
+fn count_publish(counted: &mut Figures, conn: &mut Connection, message: &Message<'_>) {
+    count_packet(&mut counted.sent, PUBLISH);
+    counted.publish_bytes_sent += message.payload.len() as u64;
+    conn.packets_waiting += 1;
+}
+
+/// How the first byte of a PUBLISH begins.
+const PUBLISH: u8 = 0x30;
+
 fn identifier(subscription: &LocalSubscription) -> Option<u32> {
     Some(subscription.identifier).filter(|id| *id != 0)
 }
@@ -474,7 +493,13 @@ fn owned(message: &Message<'_>) -> QueuedMessage {
 }
 
 /// Once an episode, in the words of the original.
-fn drop_message<M: Mesh>(dropping: &mut bool, client: &str, cx: &mut Cx<'_, M>) {
+fn drop_message<M: Mesh>(
+    dropping: &mut bool,
+    counted: &mut Figures,
+    client: &str,
+    cx: &mut Cx<'_, M>,
+) {
+    counted.publish_dropped += 1;
     if !std::mem::replace(dropping, true) {
         cx.log.line(
             LogType::Notice,

@@ -8,6 +8,7 @@ mod connect;
 mod connection;
 mod ending;
 mod fan_out;
+mod figures;
 mod live;
 mod members;
 mod publish;
@@ -35,6 +36,7 @@ use subscribe::{PendingSuback, Requests, RetainedWait};
 use timers::Wheel;
 
 use crate::base::clock::Instant;
+use crate::base::figures::{Figures, count_packet};
 use crate::base::ids::{Incarnation, MemberId, MemberMask, Serial};
 use crate::base::limits::{
     CONNECT_WITHIN_SECS, CONTROL_PACKET_BYTES_MAX, REQUESTS_WAITING_MAX, RETAINED_WAITING_MAX,
@@ -99,6 +101,10 @@ pub struct Worker {
     /// SIGTERM: nothing is read any more.
     quiescing: Option<Serial>,
     bad_records: u64,
+    /// What was counted so far; what there is now is filled in when it is asked for.
+    counted: Figures,
+    /// What all members together hold on their heaps, as of a moment ago.
+    heap_bytes: u64,
 }
 
 impl Worker {
@@ -143,6 +149,8 @@ impl Worker {
             id_state: (id_seed, 0),
             quiescing: None,
             bad_records: 0,
+            counted: Figures::default(),
+            heap_bytes: 0,
         }
     }
 
@@ -160,6 +168,7 @@ impl Worker {
     pub fn accept<M: Mesh>(&mut self, from: AcceptedFrom, cx: &mut Cx<'_, M>) -> ConnId {
         self.strangers.came(from.listener);
         let id = self.conns.insert(Connection::new(from, cx.now));
+        self.counted.sockets_accepted += 1;
         self.look_at(id, cx.now.after_secs(CONNECT_WITHIN_SECS), cx.now);
         id
     }
@@ -200,6 +209,7 @@ impl Worker {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
+        self.counted.bytes_received += bytes.len() as u64;
         // A CONNECT that comes byte by byte has no more time than one that comes at once.
         if conn.stage != Stage::AwaitConnect {
             conn.heard = cx.now;
@@ -250,6 +260,7 @@ impl Worker {
                 }
             };
             used += found.len;
+            count_packet(&mut self.counted.received, found.first);
             match decode::decode(found, version) {
                 Ok(packet) => self.packet(id, packet, cx),
                 Err(e) => self.malformed(id, e, cx),

@@ -78,6 +78,7 @@ impl Worker {
         if let Err((reason, what)) = self.allow_publish(id, publish) {
             return self.close(id, Ending::Protocol(reason, what), cx);
         }
+        self.counted.publish_bytes_received += publish.payload.len() as u64;
         if !may_publish(topic) {
             if let Some(conn) = self.conns.get(id) {
                 log_publish(cx, "Denied", "from", &conn.client.id, publish, topic);

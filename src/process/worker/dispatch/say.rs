@@ -5,11 +5,21 @@ use std::collections::VecDeque;
 use super::connection::{Client, Connection, Stage};
 use super::ending::Ending;
 use super::{ConnId, Worker, mark_dirty};
+use crate::base::figures::count_packet;
 use crate::base::ids::Serial;
 use crate::mqtt::{
     Connack, Disconnect, Packet, PropertiesBuilder, Property, Reason, Version, encode,
 };
 use crate::ring::{Cx, Mesh};
+
+/// What is counted of what is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counts {
+    /// It is one packet.
+    Packet,
+    /// It was counted before.
+    Nothing,
+}
 
 /// A packet that waits for a record to be covered.
 pub(super) struct Held {
@@ -47,7 +57,7 @@ impl Worker {
         };
         let (version, most) = (conn.client.version, conn.client.packet_bytes_max);
         let mut fits = true;
-        self.emit(id, after, cx, |out| {
+        self.emit(id, after, Counts::Packet, cx, |out| {
             fits = encode::encode_within(packet, version, most, out);
         });
         if !fits {
@@ -62,12 +72,22 @@ impl Worker {
         &mut self,
         id: ConnId,
         after: Serial,
+        counts: Counts,
         cx: &mut Cx<'_, M>,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
+        let counted = &mut self.counted;
+        let write = |out: &mut Vec<u8>| {
+            let at = out.len();
+            write(out);
+            if let (Counts::Packet, Some(first_byte)) = (counts, out.get(at)) {
+                count_packet(&mut counted.sent, *first_byte);
+            }
+        };
+        conn.packets_waiting += 1;
         if conn.held == 0 && after <= cx.mesh.covered() {
             conn.output.append(write);
             conn.greeted = true;

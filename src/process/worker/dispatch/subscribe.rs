@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::connection::{LocalSubscription, Stage, options_byte};
 use super::live::SeenLive;
+use super::say::Counts;
 use super::{ConnId, Worker};
 use crate::base::ids::{ClaimSerial, MemberId, Position, Serial};
 use crate::base::limits::{EARLY_SLICES_MAX, RETAINED_REQUESTS_MAX};
@@ -215,6 +216,8 @@ impl Worker {
             return false;
         }
         conn.client.filters.insert(filter.as_str().into());
+        // The store counts those of its sessions.
+        self.counted.subscriptions += u64::from(!stored);
         let class = self.class_of(stored);
         changes.extend(self.interest.add(filter, class));
         true
@@ -291,7 +294,9 @@ impl Worker {
             return;
         }
         let bytes = std::mem::take(&mut client.behind_suback);
-        self.emit(id, Serial(0), cx, |out| out.extend_from_slice(&bytes));
+        self.emit(id, Serial(0), Counts::Nothing, cx, |out| {
+            out.extend_from_slice(&bytes);
+        });
     }
 
     /// The connection is over. The store answers no requests of connections that it knows to be gone, so nothing
@@ -542,6 +547,7 @@ impl Worker {
             conn.client.filters.remove(filter.as_str());
             let existed = self.local.remove(*filter, id).is_some();
             if existed {
+                self.counted.subscriptions -= u64::from(!stored);
                 let class = self.class_of(stored);
                 changes.extend(self.interest.remove(*filter, class));
             }

@@ -309,3 +309,42 @@ fn what_waits_for_the_ring_counts_as_what_waits_for_the_client() {
     assert_eq!((conn.held, conn.held_bytes), (0, 0));
     assert!(conn.output.len() >= OUTPUT_BYTES_MAX);
 }
+
+#[test]
+fn packets_and_bytes_are_counted_both_ways() {
+    let mut world = World::new();
+    let id = world.connect(60, false);
+    world.subscribe(id, 2);
+    world.input(id, &[0x30, 6, 0, 2, b'f', b'0', b'x', b'y']);
+    world.input(id, &[0xc0, 0]);
+    let counted = world.worker.figures();
+    let of = |counts: [u64; 16]| counts[1..15].to_vec();
+    assert_eq!(
+        of(counted.received),
+        [1, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0]
+    );
+    assert_eq!(of(counted.sent), [0, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0]);
+    assert_eq!(counted.bytes_received, 16 + (5 + 2 * 5) + 8 + 2);
+    assert_eq!(
+        (counted.publish_bytes_received, counted.publish_bytes_sent),
+        (2, 2)
+    );
+    assert_eq!((counted.sockets, counted.sockets_accepted), (1, 1));
+    assert_eq!(counted.subscriptions, 2);
+    let waiting = world.worker.output(id).unwrap().len();
+    world.worker.output(id).unwrap().consume(waiting - 1);
+    world.worker.note_written(id, waiting);
+    let counted = world.worker.figures();
+    assert_eq!(counted.bytes_sent, waiting as u64 - 1);
+    assert_eq!(
+        (counted.packets_waiting, counted.packet_bytes_waiting),
+        (1, 1)
+    );
+    world.hang_up(id);
+    let counted = world.worker.figures();
+    assert_eq!(
+        (counted.packets_waiting, counted.packet_bytes_waiting),
+        (0, 0)
+    );
+    assert_eq!((counted.sockets, counted.subscriptions), (0, 0));
+}

@@ -2,6 +2,7 @@
 
 mod claims;
 mod delivery;
+mod figures;
 mod random;
 mod retained;
 mod subscribe;

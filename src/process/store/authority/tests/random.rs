@@ -70,6 +70,7 @@ impl History {
 
     fn hear(&mut self) {
         self.world.settle();
+        figures::assert_true(&self.world.store);
         for (to, what) in self.world.said() {
             let claim = claim_of(&what);
             let is_it = |c: &Conn| c.claim == claim && worker(c.worker).mask() == to;

@@ -1,0 +1,22 @@
+//! What the store counts, for $SYS and for limits on memory.
+
+use super::Store;
+use crate::base::figures::Figures;
+
+impl Store {
+    /// What was counted, and what there is now.
+    pub fn figures(&self) -> Figures {
+        let connected = self.directory.connected();
+        let (clients, clients_maximum) = self.directory.present();
+        let (stored_messages, stored_bytes) = self.stock.count();
+        Figures {
+            clients_connected: connected as u64,
+            clients_disconnected: clients.saturating_sub(connected) as u64,
+            clients_maximum: clients_maximum as u64,
+            retained: self.retained.len() as u64,
+            stored_messages,
+            stored_bytes,
+            ..self.counted.clone()
+        }
+    }
+}
