@@ -52,6 +52,8 @@ pub struct Config {
     pub allow_zero_length_clientid: bool,
     /// What assigned client ids start with, where a listener does not say otherwise.
     pub auto_id_prefix: String,
+    /// What every client id must start with.
+    pub clientid_prefixes: Option<String>,
     /// Clients at most, with the absent ones that have a session; zero or less is no limit.
     pub global_max_clients: i32,
     /// Connections of all listeners at most; zero or less is no limit.
@@ -99,6 +101,8 @@ pub struct Listener {
     pub auto_id_prefix: Option<String>,
     /// The protocol versions that are accepted.
     pub versions: Versions,
+    /// Whether the user name takes the place of the client id.
+    pub use_username_as_clientid: bool,
 }
 
 /// Which address families a listener binds.
@@ -174,6 +178,7 @@ impl Listener {
             allow_anonymous: None,
             auto_id_prefix: None,
             versions: Versions::ALL,
+            use_username_as_clientid: false,
         }
     }
 }
@@ -223,6 +228,7 @@ impl Config {
             allow_anonymous: true,
             allow_zero_length_clientid: true,
             auto_id_prefix: "auto-".to_owned(),
+            clientid_prefixes: None,
             global_max_clients: -1,
             global_max_connections: -1,
             max_inflight_messages: 20,

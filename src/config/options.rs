@@ -134,6 +134,11 @@ impl Row {
         self
     }
 
+    const fn new_connections(mut self) -> Self {
+        self.reload = Reload::NewConnections;
+        self
+    }
+
     const fn restart(mut self) -> Self {
         self.reload = Reload::Restart;
         self
@@ -334,6 +339,7 @@ mod tests {
             ("allow_zero_length_clientid false", ""),
             ("auto_id_prefix p", ""),
             ("bind_address ::1", ""),
+            ("clientid_prefixes p", ""),
             ("connection_messages false", ""),
             ("global_max_clients 7", ""),
             ("global_max_connections 7", ""),
@@ -363,6 +369,7 @@ mod tests {
             ("set_tcp_nodelay true", ""),
             ("socket_domain ipv4", ""),
             ("sys_interval 7", ""),
+            ("use_username_as_clientid true", ""),
             ("user u", ""),
             ("workers 1", ""),
         ];

@@ -165,6 +165,7 @@ mod tests {
             any::<Option<bool>>(),
             prop::option::of(text()),
             versions,
+            any::<bool>(),
         )
             .prop_map(
                 |(
@@ -176,6 +177,7 @@ mod tests {
                     allow_anonymous,
                     auto_id_prefix,
                     versions,
+                    use_username_as_clientid,
                 )| {
                     Listener {
                         port,
@@ -186,6 +188,7 @@ mod tests {
                         allow_anonymous,
                         auto_id_prefix,
                         versions,
+                        use_username_as_clientid,
                     }
                 },
             )
@@ -238,8 +241,17 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_config()(
+        fn kept_by_workers()(
             processes in processes(),
+            clientid_prefixes in prop::option::of(text()),
+        ) -> Config {
+            Config { clientid_prefixes, ..processes }
+        }
+    }
+
+    prop_compose! {
+        fn any_config()(
+            processes in kept_by_workers(),
             flags in any::<[bool; 5]>(),
             auto_id_prefix in text(),
             global_max_clients in -1..=i32::MAX,

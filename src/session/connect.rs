@@ -23,6 +23,40 @@ pub struct Admission {
     pub keep_alive_changed: bool,
     /// Seconds between the loss of the connection and the will.
     pub will_delay: u32,
+    /// The user name takes the place of the client id.
+    pub id_is_username: bool,
+    /// What the client may do.
+    pub terms: Terms,
+}
+
+/// What a client may do, as CONNACK tells it in 5.0. It holds as long as the connection, whatever is configured
+/// meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// The largest QoS [MQTT-3.2.2-11].
+    pub qos_max: Qos,
+    /// The largest packet [MQTT-3.2.2-15].
+    pub packet_bytes_max: u32,
+    /// QoS 2 messages (in 5.0, of QoS 1 too) that may be unacknowledged [MQTT-3.3.4-9].
+    pub receive_maximum: u16,
+}
+
+impl Terms {
+    /// Before CONNECT nothing else may come; this is for the fields that wait for it.
+    pub const STRANGER: Self = Self {
+        qos_max: Qos::ExactlyOnce,
+        packet_bytes_max: u32::MAX,
+        receive_maximum: u16::MAX,
+    };
+
+    /// Those of a client of `listener` that comes now.
+    pub fn now(listener: &Listener, config: &Config) -> Self {
+        Self {
+            qos_max: Qos::from_bits(listener.max_qos).unwrap_or_default(),
+            packet_bytes_max: config.max_packet_size,
+            receive_maximum: config.max_inflight_messages,
+        }
+    }
 }
 
 /// Why a CONNECT is refused. In 3.x the code is translated; `None` closes without an answer.
@@ -47,22 +81,14 @@ pub fn admit(
     config: &Config,
 ) -> Result<Admission, Refusal> {
     let version = connect.version;
-    let accepted = match version {
-        Version::V31 => listener.versions.v31,
-        Version::V311 => listener.versions.v311,
-        Version::V5 => listener.versions.v5,
-    };
-    if !accepted {
-        return refuse(
-            Reason::UnsupportedProtocolVersion,
-            "protocol version not accepted here",
-        );
-    }
+    check_version(version, listener)?;
     if !listener.allow_anonymous.unwrap_or(config.allow_anonymous) {
         // No password file can be configured yet, so that nobody can prove who he is.
         return refuse(Reason::NotAuthorized, "not authorised");
     }
     let mut terms = Admission {
+        id_is_username: listener.use_username_as_clientid,
+        terms: Terms::now(listener, config),
         assign_id: connect.client_id.is_empty(),
         expiry: if connect.clean_start { 0 } else { u32::MAX },
         receive_maximum: u16::MAX,
@@ -76,6 +102,16 @@ pub fn admit(
     if terms.assign_id {
         check_empty_id(connect, config)?;
     }
+    let id = if listener.use_username_as_clientid {
+        // original: the same answer, to an empty user name too.
+        match connect.username {
+            None | Some("") => return refuse(Reason::NotAuthorized, "no user name"),
+            Some(name) => name,
+        }
+    } else {
+        connect.client_id
+    };
+    check_id(id, config)?;
     if version == Version::V5 {
         terms.expiry = 0;
         read_properties(connect, &mut terms)?;
@@ -89,6 +125,45 @@ pub fn admit(
     check_keep_alive(config, version, &mut terms)?;
     check_will(connect, listener, config, &mut terms)?;
     Ok(terms)
+}
+
+fn check_version(version: Version, listener: &Listener) -> Result<(), Refusal> {
+    let accepted = match version {
+        Version::V31 => listener.versions.v31,
+        Version::V311 => listener.versions.v311,
+        Version::V5 => listener.versions.v5,
+    };
+    if accepted {
+        return Ok(());
+    }
+    refuse(
+        Reason::UnsupportedProtocolVersion,
+        "protocol version not accepted here",
+    )
+}
+
+/// An id that the broker is to assign is empty here, and has no prefix to show [original: the same].
+fn check_id(id: &str, config: &Config) -> Result<(), Refusal> {
+    match &config.clientid_prefixes {
+        Some(prefix) if !id.starts_with(prefix.as_str()) => {
+            refuse(Reason::NotAuthorized, "client id without the prefix")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a client that was let in before would be let in now by what an operator changes to keep clients out.
+///
+/// # Errors
+/// What it would be refused for.
+pub fn admit_again(
+    version: Version,
+    client_id: &str,
+    listener: &Listener,
+    config: &Config,
+) -> Result<(), Refusal> {
+    check_version(version, listener)?;
+    check_id(client_id, config)
 }
 
 fn check_empty_id(connect: &Connect<'_>, config: &Config) -> Result<(), Refusal> {
@@ -250,6 +325,55 @@ mod tests {
         );
         config.listeners[0].allow_anonymous = Some(true);
         assert!(decide(&connect(Version::V5), &config).is_ok());
+    }
+
+    #[test]
+    fn only_ids_with_the_prefix_are_let_in() {
+        let mut config = Config::default_local();
+        config.clientid_prefixes = Some("ab".into());
+        for (id, expected) in [
+            ("ab", true),
+            ("abc", true),
+            ("a", false),
+            ("xab", false),
+            ("", false),
+        ] {
+            let c = Connect {
+                client_id: id,
+                ..connect(Version::V5)
+            };
+            let got = decide(&c, &config);
+            assert_eq!(got.is_ok(), expected, "{id}: {got:?}");
+            assert!(expected || got == Err(Reason::NotAuthorized));
+            let again = admit_again(Version::V5, id, &config.listeners[0], &config);
+            assert_eq!(again.is_ok(), expected, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_user_name_in_the_place_of_the_id_must_be_there_and_have_the_prefix() {
+        let mut config = Config::default_local();
+        config.listeners[0].use_username_as_clientid = true;
+        let mut c = connect(Version::V311);
+        assert_eq!(decide(&c, &config), Err(Reason::NotAuthorized));
+        c.username = Some("");
+        assert_eq!(decide(&c, &config), Err(Reason::NotAuthorized));
+        c.username = Some("joe");
+        assert!(decide(&c, &config).is_ok_and(|t| t.id_is_username));
+        config.clientid_prefixes = Some("id".into());
+        assert_eq!(decide(&c, &config), Err(Reason::NotAuthorized));
+    }
+
+    #[test]
+    fn a_version_that_is_not_accepted_any_more_is_not_let_in_again() {
+        let mut config = Config::default_local();
+        config.listeners[0].versions.v311 = false;
+        let again = |version| admit_again(version, "id", &config.listeners[0], &config);
+        assert!(again(Version::V311).is_err() && again(Version::V5).is_ok());
+        assert_eq!(
+            decide(&connect(Version::V311), &config),
+            Err(Reason::UnsupportedProtocolVersion)
+        );
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod reasons;
 mod retained;
 mod sessions;
 mod subscribe;
+mod terms;
 mod wills;
 mod workers;
 
@@ -41,6 +42,7 @@ const TABLES: &[&[Test]] = &[
     retained::TESTS,
     sessions::TESTS,
     subscribe::TESTS,
+    terms::TESTS,
     wills::TESTS,
     workers::TESTS,
 ];

@@ -314,7 +314,7 @@ fn many_takeovers_leave_one_connection(bench: &Bench<'_>) {
     for client in &mut clients {
         client.say_connect(&clean);
     }
-    // Whoever is refused or taken over hears 0x8e, all but one.
+    // Whoever is refused hears 0x80 (CONNACK has nothing better), whoever is taken over 0x8e: all but one.
     let mut open = 0;
     for client in &mut clients {
         client.try_send(crate::wire::PINGREQ);

@@ -60,8 +60,10 @@ pub static ROWS: &[Row] = &[
         "clientid_prefixes",
         Kind::TEXT,
         "unset",
-        "Accepts only client ids that start with this text.",
+        "Accepts only client ids that start with this text; with use_username_as_clientid, user names. On reload, clients \
+         whose ids do not are disconnected.",
     )
+    .is(global!(clientid_prefixes))
     .deprecated("use access control by client id"),
     Row::new(
         "connection_messages",
@@ -125,6 +127,7 @@ pub static ROWS: &[Row] = &[
         "QoS 1 and 2 messages that may be under way to one client; 0 is no limit. With 1, messages stay in order even \
          if some must be sent again.",
     )
+    .new_connections()
     .is(global_limit!(max_inflight_messages)),
     Row::new(
         "max_keepalive",
@@ -136,6 +139,7 @@ pub static ROWS: &[Row] = &[
         "The longest keep-alive in seconds that a client may ask for; 0 is no limit. An MQTT 5.0 client that asks for \
          more is told to use this one, others are refused. A keep-alive of 0 counts as more.",
     )
+    .new_connections()
     .is(global!(max_keepalive)),
     Row::new(
         "max_packet_size",
@@ -143,6 +147,7 @@ pub static ROWS: &[Row] = &[
         "2000000",
         "The largest packet in bytes that is accepted from a client; at least 20. MQTT 5.0 clients are told.",
     )
+    .new_connections()
     .is(global!(max_packet_size)),
     Row::new(
         "max_queued_bytes",

@@ -27,7 +27,8 @@ pub static ROWS: &[Row] = &[
         "accept_protocol_versions",
         Kind::Special("VERSION[,VERSION...]"),
         "3,4,5",
-        "The MQTT versions that are accepted: 3 for 3.1, 4 for 3.1.1, 5 for 5.0.",
+        "The MQTT versions that are accepted: 3 for 3.1, 4 for 3.1.1, 5 for 5.0. On reload, clients of a version that is \
+         not accepted any more are disconnected.",
     )
     .of(Scope::Listener, Reload::NewConnections)
     .is(State::Built(Built {
@@ -154,10 +155,10 @@ pub static ROWS: &[Row] = &[
         "use_username_as_clientid",
         Kind::Bool,
         "false",
-        "Whether a client's user name takes the place of its client id.",
+        "Whether a client's user name takes the place of its client id. A client without a user name is refused then.",
     )
     .of(Scope::Listener, Reload::NewConnections)
-    .accepts(&["false"]),
+    .is(of_listener!(use_username_as_clientid)),
 ];
 
 fn listener(draft: &mut Draft, words: &mut Words<'_>) -> Result<(), Problem> {

@@ -4,20 +4,21 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
 use std::hash::Hasher;
 
-use super::connection::{LocalSubscription, Stage, Will, options_from};
+use super::connection::{Connection, LocalSubscription, Stage, Will, options_from};
 use super::ending::Ending;
 use super::publish::may_publish;
 use super::{ConnId, Worker, mark_dirty};
 use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::base::limits::TOPIC_ALIAS_MAX;
 use crate::base::log::LogType;
+use crate::config::Config;
 use crate::ipc::mesh::{Claim, Refusal, ToStore};
 use crate::mqtt::{
-    Connack, Connect, DecodeError, Filter, Packet, Properties, PropertiesBuilder, Property, Reason,
-    Version, encode, property::PropertyId,
+    Connack, Connect, DecodeError, Filter, Packet, Properties, PropertiesBuilder, Property, Qos,
+    Reason, Version, encode, property::PropertyId,
 };
 use crate::ring::{Cx, Mesh};
-use crate::session::{Admission, Window, admit};
+use crate::session::{self, Admission, Window, admit, admit_again};
 
 impl Worker {
     pub(super) fn on_connect<M: Mesh>(
@@ -56,6 +57,13 @@ impl Worker {
                 conn.client.id = assigned;
             }
         }
+        if let (true, Some(name), Some(conn)) = (
+            terms.id_is_username,
+            connect.username,
+            self.conns.get_mut(id),
+        ) {
+            conn.client.id = name.into();
+        }
         self.claim(id, connect, &terms, cx);
     }
 
@@ -80,6 +88,7 @@ impl Worker {
         client.tell_expiry = terms.expiry_changed;
         client.packet_bytes_max = terms.packet_bytes_max;
         client.problem_information = terms.problem_information;
+        client.terms = terms.terms;
         client.window = Window::new(terms.receive_maximum);
         // One that the client may not publish is never published; nothing is said about it, as in the original.
         let will = connect.will.as_ref();
@@ -161,6 +170,12 @@ impl Worker {
         else {
             return;
         };
+        // While the claim waited, the operator may have decided otherwise.
+        let config = self.config.clone();
+        if let Err(refusal) = still_admitted(conn, &config) {
+            let ending = Ending::Refused(refusal.reason, refusal.what);
+            return self.close(id, ending, cx);
+        }
         let (session_present, stored) = session;
         conn.stage = Stage::Connected;
         self.strangers.left(conn.from.listener);
@@ -287,6 +302,7 @@ impl Worker {
             return;
         };
         let client = &conn.client;
+        let terms = client.terms;
         builder.push(Property::TopicAliasMaximum(TOPIC_ALIAS_MAX));
         if client.tell_id {
             builder.push(Property::AssignedClientIdentifier(&client.id));
@@ -300,12 +316,12 @@ impl Worker {
         if !self.config.retain_available {
             builder.push(Property::RetainAvailable(false));
         }
-        builder.push(Property::MaximumPacketSize(self.config.max_packet_size));
-        if self.config.max_inflight_messages < u16::MAX {
-            builder.push(Property::ReceiveMaximum(self.config.max_inflight_messages));
+        builder.push(Property::MaximumPacketSize(terms.packet_bytes_max));
+        if terms.receive_maximum < u16::MAX {
+            builder.push(Property::ReceiveMaximum(terms.receive_maximum));
         }
-        if let Some(listener) = self.listener(conn.from).filter(|l| l.max_qos < 2) {
-            builder.push(Property::MaximumQos(listener.max_qos));
+        if terms.qos_max != Qos::ExactlyOnce {
+            builder.push(Property::MaximumQos(terms.qos_max as u8));
         }
         builder.push(Property::SharedSubscriptionAvailable(false));
     }
@@ -355,6 +371,15 @@ impl Worker {
         }
         self.close(id, Ending::Malformed(error), cx);
     }
+}
+
+/// Whether a client would be let in by the configuration as it is now.
+pub(super) fn still_admitted(conn: &Connection, config: &Config) -> Result<(), session::Refusal> {
+    // Listeners are neither added nor removed by a reload.
+    let Some(listener) = config.listeners.get(usize::from(conn.from.listener)) else {
+        return Ok(());
+    };
+    admit_again(conn.client.version, &conn.client.id, listener, config)
 }
 
 /// A client may be silent for one and a half times its keep-alive [MQTT-3.1.2-22].

@@ -13,7 +13,7 @@ use crate::base::limits::OUTPUT_BYTES_MAX;
 use crate::ipc::mesh::WillRecord;
 use crate::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 use crate::net::output::Output;
-use crate::session::{Inbound, Window};
+use crate::session::{Inbound, Terms, Window};
 
 slotmap::new_key_type! {
     /// A connection of this worker; never reused for another one.
@@ -114,6 +114,8 @@ pub struct Client {
     pub packet_bytes_max: u32,
     /// Whether it wants reason strings in what is not CONNACK or DISCONNECT.
     pub problem_information: bool,
+    /// What it may do.
+    pub terms: Terms,
     pub will: Option<Will>,
     pub inbound: Inbound,
     pub window: Window,
@@ -151,6 +153,7 @@ impl Client {
             expiry_at_connect: 0,
             packet_bytes_max: u32::MAX,
             problem_information: true,
+            terms: Terms::STRANGER,
             will: None,
             inbound: Inbound::default(),
             window: Window::new(u16::MAX),

@@ -272,8 +272,7 @@ impl Worker {
                 format_args!("Client {id} [{peer}] has exceeded timeout, disconnecting."),
             ),
             Ending::NoConnect => disconnected(&"no CONNECT came"),
-            Ending::Evicted(0x8e) => disconnected(&"session taken over"),
-            Ending::Evicted(code) => disconnected(&format_args!("reason {code:#04x}")),
+            Ending::Evicted(code) => disconnected(&why_evicted(code)),
             Ending::StoreLost => disconnected(&"the store is restarted"),
             Ending::ShuttingDown => {}
         }
@@ -432,6 +431,14 @@ impl Worker {
         self.stored_requests.clear();
         self.retained.clear();
         self.early_slices.clear();
+    }
+}
+
+fn why_evicted(code: u8) -> String {
+    match code {
+        0x8e => "session taken over".to_owned(),
+        0x98 => "not let in by the new configuration".to_owned(),
+        code => format!("reason {code:#04x}"),
     }
 }
 

@@ -24,6 +24,7 @@ use std::rc::Rc;
 
 use slotmap::SlotMap;
 
+use connect::still_admitted;
 pub use connection::{AcceptedFrom, ConnId};
 use connection::{Connection, LocalSubscription, Stage, Will};
 use ending::Ending;
@@ -43,7 +44,7 @@ use crate::base::limits::{
     SMALL_PACKET_BYTES_MAX,
 };
 use crate::base::log::LogType;
-use crate::config::{Config, Listener};
+use crate::config::Config;
 use crate::ipc::mesh::FilterHash;
 use crate::mqtt::frame::frame;
 use crate::mqtt::{DecodeError, Packet, Reason, decode};
@@ -154,9 +155,22 @@ impl Worker {
         }
     }
 
-    /// Follows another configuration from now on; connections keep the terms they were let in on.
+    /// Follows another configuration from now on. Connections keep the terms they were let in on; those of clients
+    /// that would not be let in any more end.
     pub fn set_config(&mut self, config: Rc<Config>) {
         self.config = config;
+        let refused = |(_, conn): &(ConnId, &Connection)| {
+            conn.stage == Stage::Connected && still_admitted(conn, &self.config).is_err()
+        };
+        let ids: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(refused)
+            .map(|(id, _)| id)
+            .collect();
+        for id in ids {
+            self.evict(id, Reason::AdministrativeAction as u8);
+        }
     }
 
     /// The option because of which `listener` may not take in another connection now.
@@ -246,9 +260,12 @@ impl Worker {
             let most = match conn.stage {
                 Stage::Claiming => break,
                 Stage::AwaitConnect if !self.store_up => break,
-                Stage::AwaitConnect => CONTROL_PACKET_BYTES_MAX,
-                Stage::Connected => self.packet_bytes_max(bytes.get(used).copied()),
+                // Nobody was told anything yet, but what is configured holds.
+                Stage::AwaitConnect => self.config.max_packet_size,
+                Stage::Connected => conn.client.terms.packet_bytes_max,
             };
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            let most = most.min(kind_bytes_max(conn.stage, bytes.get(used).copied()));
             let version = conn.client.version;
             let rest = bytes.get(used..).unwrap_or_default();
             let found = match frame(rest, most) {
@@ -267,15 +284,6 @@ impl Worker {
             }
         }
         used
-    }
-
-    /// The largest packet that may start with this byte, as in the original.
-    fn packet_bytes_max(&self, first: Option<u8>) -> usize {
-        match first.unwrap_or(0) >> 4 {
-            3 => usize::try_from(self.config.max_packet_size).unwrap_or(usize::MAX),
-            8 | 10 => CONTROL_PACKET_BYTES_MAX,
-            _ => SMALL_PACKET_BYTES_MAX,
-        }
     }
 
     fn packet<M: Mesh>(&mut self, id: ConnId, packet: Packet<'_>, cx: &mut Cx<'_, M>) {
@@ -403,10 +411,15 @@ impl Worker {
     pub fn pop_closed(&mut self) -> Option<(ConnId, Output)> {
         self.closed.pop_front()
     }
+}
 
-    /// A listener's settings, as they are now.
-    fn listener(&self, from: AcceptedFrom) -> Option<&Listener> {
-        self.config.listeners.get(usize::from(from.listener))
+/// The largest packet that may start with this byte, as in the original, whatever is configured.
+fn kind_bytes_max(stage: Stage, first: Option<u8>) -> usize {
+    match first.unwrap_or(0) >> 4 {
+        _ if stage == Stage::AwaitConnect => CONTROL_PACKET_BYTES_MAX,
+        3 => usize::MAX,
+        8 | 10 => CONTROL_PACKET_BYTES_MAX,
+        _ => SMALL_PACKET_BYTES_MAX,
     }
 }
 

@@ -85,12 +85,11 @@ impl Worker {
             }
             return self.acknowledge(id, publish, Reason::NotAuthorized, cx);
         }
-        let receive_maximum = usize::from(self.config.max_inflight_messages);
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
         let receive_maximum = match conn.client.version {
-            Version::V5 => receive_maximum,
+            Version::V5 => usize::from(conn.client.terms.receive_maximum),
             // Clients of 3.x were never told of a window.
             _ => QOS2_RECEIVED_MAX,
         };
@@ -140,8 +139,8 @@ impl Worker {
     }
 
     fn allow_publish(&self, id: ConnId, publish: &Publish<'_>) -> Result<(), Violation> {
-        let listener = self.conns.get(id).and_then(|conn| self.listener(conn.from));
-        if publish.qos as u8 > listener.map_or(2, |l| l.max_qos) {
+        let conn = self.conns.get(id);
+        if conn.is_some_and(|conn| publish.qos > conn.client.terms.qos_max) {
             return Err((Reason::QosNotSupported, "QoS above max_qos"));
         }
         if publish.retain && !self.config.retain_available {

@@ -79,11 +79,8 @@ impl Worker {
             return;
         };
         let (stored, version) = (conn.client.stored, conn.client.version);
+        let qos_max = conn.client.terms.qos_max;
         let bridge = conn.client.bridge;
-        let qos_max = self
-            .listener(conn.from)
-            .and_then(|l| Qos::from_bits(l.max_qos))
-            .unwrap_or_default();
         cx.log.line(
             LogType::Debug,
             format_args!("Received SUBSCRIBE from {}", conn.client.id),
