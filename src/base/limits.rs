@@ -180,6 +180,9 @@ pub const CONFIG_SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Topics that the store looks at in one turn for transient sessions, and again for stored ones; the rest waits for
 /// the next turn.
 pub const RETAINED_STEPS_PER_TURN: usize = 2_000;
+/// Members of shared subscriptions that the store finds without room in one turn; the groups that it has not served
+/// wait for the next turn.
+pub const SHARED_STEPS_PER_TURN: usize = 2_000;
 /// Topics that one search for expired retained messages looks at.
 pub const RETAINED_SWEEP_STEPS: usize = 10_000;
 /// Slices of retained messages that the store sends in one turn.

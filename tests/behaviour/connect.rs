@@ -30,9 +30,7 @@ pub const TESTS: &[Test] = &[
     test!(without_leave_a_client_is_refused).setup(Setup::Closed),
     test!(an_unknown_authentication_method_is_refused),
     test!(connack_of_5_has_its_properties_in_order).since_2_1(),
-    test!(connack_of_5_names_the_limits_in_order)
-        .setup(Setup::Strict)
-        .original_breaks("has shared subscriptions"),
+    test!(connack_of_5_names_the_limits_in_order).setup(Setup::Strict),
     test!(a_will_that_the_limits_forbid_is_refused).setup(Setup::Strict),
     test!(a_keep_alive_over_the_limit_is_refused_in_3)
         .setup(Setup::Strict)
@@ -260,12 +258,8 @@ fn connack_of_5_has_its_properties_in_order(bench: &Bench<'_>) {
     let mut expected = property::topic_alias_maximum(10);
     expected.extend(property::maximum_packet_size(2_000_000));
     expected.extend(property::receive_maximum(20));
-    expected.extend(NO_SHARED_SUBSCRIPTIONS);
     assert_eq!(properties, expected);
 }
-
-/// Behind what the original says, as long as they are not built.
-const NO_SHARED_SUBSCRIPTIONS: [u8; 2] = [0x2a, 0];
 
 fn connack_of_5_names_the_limits_in_order(bench: &Bench<'_>) {
     let (_, _, properties) = bench
@@ -277,7 +271,6 @@ fn connack_of_5_names_the_limits_in_order(bench: &Bench<'_>) {
     expected.extend(property::maximum_packet_size(2000));
     expected.extend(property::receive_maximum(3));
     expected.extend([0x24, 1]);
-    expected.extend(NO_SHARED_SUBSCRIPTIONS);
     assert_eq!(properties, expected);
 }
 

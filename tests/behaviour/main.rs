@@ -22,6 +22,7 @@ mod properties;
 mod reasons;
 mod retained;
 mod sessions;
+mod shared;
 mod subscribe;
 mod terms;
 mod wills;
@@ -41,6 +42,7 @@ const TABLES: &[&[Test]] = &[
     reasons::TESTS,
     retained::TESTS,
     sessions::TESTS,
+    shared::TESTS,
     subscribe::TESTS,
     terms::TESTS,
     wills::TESTS,

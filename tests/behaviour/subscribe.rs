@@ -25,7 +25,6 @@ pub const TESTS: &[Test] = &[
     test!(invalid_filters_to_unsubscribe_close_the_connection),
     test!(no_local_keeps_own_messages_away),
     test!(no_local_is_by_client_across_connections),
-    test!(shared_subscriptions_are_refused).original_breaks("has them; ours does not yet"),
     test!(many_filters_in_one_packet),
     test!(deep_topics_match),
     test!(the_end_of_a_connection_ends_its_subscriptions),
@@ -366,15 +365,6 @@ fn no_local_is_by_client_across_connections(bench: &Bench<'_>) {
     client.publish(&publish(&topic, "own", 2, 1));
     client.expect_nothing_from(&mut other);
     client.unsubscribe(&topic);
-}
-
-fn shared_subscriptions_are_refused(bench: &Bench<'_>) {
-    for (version, code) in [(V311, 0x80), (V5, 0x9e)] {
-        let mut client = bench.clean(version, &version.to_string());
-        let (shared, plain) = (format!("$share/g/{}", bench.topic("a")), bench.topic("b"));
-        client.send(&subscribe(version, 1, &[(&shared, 1), (&plain, 1)]));
-        client.expect(Got::Suback(1, vec![code, 1]));
-    }
 }
 
 fn many_filters_in_one_packet(bench: &Bench<'_>) {

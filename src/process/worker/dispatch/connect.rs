@@ -323,7 +323,6 @@ impl Worker {
         if terms.qos_max != Qos::ExactlyOnce {
             builder.push(Property::MaximumQos(terms.qos_max as u8));
         }
-        builder.push(Property::SharedSubscriptionAvailable(false));
     }
 
     /// The subscriptions of a stored session that continues: its QoS 0 messages come directly. They come before the

@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 use slotmap::{Key, KeyData};
 
 use super::live::SeenLive;
+use super::shared::Shares;
 use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::base::limits::OUTPUT_BYTES_MAX;
@@ -119,6 +120,8 @@ pub struct Client {
     pub will: Option<Will>,
     pub inbound: Inbound,
     pub window: Window,
+    /// Of a transient session with shared subscriptions.
+    pub shares: Option<Box<Shares>>,
     pub filters: HashSet<Box<str>, RandomState>,
     /// Answers to retained requests that are under way, and what came live meanwhile.
     pub retained_pending: u32,
@@ -157,6 +160,7 @@ impl Client {
             will: None,
             inbound: Inbound::default(),
             window: Window::new(u16::MAX),
+            shares: None,
             filters: HashSet::default(),
             retained_pending: 0,
             seen_live: SeenLive::default(),

@@ -147,6 +147,7 @@ impl Worker {
         cx: &mut Cx<'_, M>,
     ) {
         self.unsubscribe_all(id, conn, cx);
+        self.give_back_unsent(id, conn, cx);
         let client = &mut conn.client;
         let expiry = Some(client.expiry).filter(|expiry| *expiry != client.expiry_at_connect);
         let will = client.will.take().filter(|_| ending != Ending::Clean);
@@ -415,6 +416,7 @@ impl Worker {
     pub(super) fn start_over<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
         self.store_up = false;
         self.store_subscribing = 0;
+        self.store_sharing = 0;
         self.foreign.forget(MemberId::STORE);
         let ids: Vec<ConnId> = self.conns.keys().collect();
         for id in ids {

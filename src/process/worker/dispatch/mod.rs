@@ -13,6 +13,7 @@ mod live;
 mod members;
 mod publish;
 mod say;
+mod shared;
 mod strangers;
 mod subscribe;
 #[cfg(test)]
@@ -73,6 +74,8 @@ pub struct Worker {
     store_up: bool,
     /// Stored SUBSCRIBEs that the store has not answered: it may match more than it announced.
     store_subscribing: usize,
+    /// Those of them with shared filters: it may match QoS 0 too.
+    store_sharing: usize,
     /// The last record of this worker.
     last: Serial,
     /// The last announcement of this worker.
@@ -131,6 +134,7 @@ impl Worker {
             index_jobs: VecDeque::new(),
             store_up: false,
             store_subscribing: 0,
+            store_sharing: 0,
             last: Serial(0),
             last_announcement: Serial(0),
             held: VecDeque::new(),

@@ -218,6 +218,7 @@ impl Worker {
         message.retain
             || message.releases.is_some()
             || message.packet_id.is_some()
+            || self.store_sharing > 0
             || (self.store_subscribing > 0 && message.qos != Qos::AtMostOnce)
     }
 
@@ -250,6 +251,7 @@ impl Worker {
             _ => window.pubcomp(ack.packet_id),
         };
         if known {
+            self.settle_shared(id, ack.packet_id, cx);
             self.send_waiting(id, cx);
         } else if !std::mem::replace(&mut conn.client.warned, true) {
             // The original tolerates it, and warns; once a connection is enough.
@@ -285,6 +287,7 @@ impl Worker {
             code = Reason::PacketIdNotFound as u8;
         }
         if refused {
+            self.settle_shared(id, ack.packet_id, cx);
             self.send_waiting(id, cx);
         } else {
             let packet_id = ack.packet_id;
