@@ -134,6 +134,7 @@ fn pubcomp_has_a_code_of_its_table(bench: &Bench<'_>) {
 /// Everything that is answered with a reason: the answers, as they came.
 fn answers(bench: &Bench<'_>, limit: u32) -> Vec<Vec<u8>> {
     let (topic, nobody) = (bench.topic("t"), bench.topic("nobody"));
+    // Not of what other tests publish.
     let shared = format!("$share/g/{topic}");
     let mut client = bench.client(&super::limited(bench, limit));
     let mut answers = Vec::new();
