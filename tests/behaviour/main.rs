@@ -19,6 +19,7 @@ mod delivery;
 mod keep_alive;
 mod limits;
 mod properties;
+mod reasons;
 mod retained;
 mod sessions;
 mod shared;
@@ -38,6 +39,7 @@ const TABLES: &[&[Test]] = &[
     keep_alive::TESTS,
     limits::TESTS,
     properties::TESTS,
+    reasons::TESTS,
     retained::TESTS,
     sessions::TESTS,
     shared::TESTS,

@@ -4,12 +4,14 @@ mod acknowledgements;
 mod auth;
 mod connack;
 mod connect;
+mod delivery;
 mod disconnect;
 mod format;
 mod ping;
 mod publish;
 mod retained;
 mod subscribe;
+mod topics;
 mod unsubscribe;
 mod wills;
 
@@ -22,12 +24,14 @@ pub const TABLES: &[&[Test]] = &[
     auth::TESTS,
     connack::TESTS,
     connect::TESTS,
+    delivery::TESTS,
     disconnect::TESTS,
     format::TESTS,
     ping::TESTS,
     publish::TESTS,
     retained::TESTS,
     subscribe::TESTS,
+    topics::TESTS,
     unsubscribe::TESTS,
     wills::TESTS,
 ];
