@@ -18,6 +18,7 @@ mod connect;
 mod delivery;
 mod keep_alive;
 mod limits;
+mod patience;
 mod properties;
 mod retained;
 mod sessions;
@@ -37,6 +38,7 @@ const TABLES: &[&[Test]] = &[
     delivery::TESTS,
     keep_alive::TESTS,
     limits::TESTS,
+    patience::TESTS,
     properties::TESTS,
     retained::TESTS,
     sessions::TESTS,
