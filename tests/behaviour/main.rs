@@ -20,6 +20,7 @@ mod keep_alive;
 mod limits;
 mod patience;
 mod properties;
+mod reasons;
 mod retained;
 mod sessions;
 mod shared;
@@ -40,6 +41,7 @@ const TABLES: &[&[Test]] = &[
     limits::TESTS,
     patience::TESTS,
     properties::TESTS,
+    reasons::TESTS,
     retained::TESTS,
     sessions::TESTS,
     shared::TESTS,

@@ -320,6 +320,7 @@ fn many_takeovers_leave_one_connection(bench: &Bench<'_>) {
         client.try_send(crate::wire::PINGREQ);
         loop {
             match client.try_next() {
+                // CONNACK has no 0x8e.
                 Some(Got::Connack { code: 0 | 0x80, .. }) => {}
                 Some(Got::Disconnect(code)) => assert_eq!(code, 0x8e),
                 Some(Got::Pingresp) => {

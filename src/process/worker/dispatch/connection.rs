@@ -114,6 +114,8 @@ pub struct Client {
     pub expiry: u32,
     pub expiry_at_connect: u32,
     pub packet_bytes_max: u32,
+    /// Whether it wants reason strings in what is not CONNACK or DISCONNECT.
+    pub problem_information: bool,
     /// What it may do.
     pub terms: Terms,
     pub will: Option<Will>,
@@ -131,9 +133,10 @@ pub struct Client {
     /// Retained requests that the store has not answered, and what to ask for next.
     pub retained_requested: usize,
     pub retained_waiting: VecDeque<(Box<str>, LocalSubscription)>,
-    /// The client id was assigned by the broker, the keep-alive cut: CONNACK says so.
+    /// The client id was assigned by the broker, the keep-alive or the session cut: CONNACK says so.
     pub tell_id: bool,
     pub tell_keep_alive: bool,
+    pub tell_expiry: bool,
     /// It acknowledged what was not sent, and the log said so.
     pub warned: bool,
 }
@@ -153,6 +156,7 @@ impl Client {
             expiry: 0,
             expiry_at_connect: 0,
             packet_bytes_max: u32::MAX,
+            problem_information: true,
             terms: Terms::STRANGER,
             will: None,
             inbound: Inbound::default(),
@@ -167,6 +171,7 @@ impl Client {
             retained_waiting: VecDeque::new(),
             tell_id: false,
             tell_keep_alive: false,
+            tell_expiry: false,
             warned: false,
         }
     }

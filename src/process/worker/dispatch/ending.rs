@@ -1,6 +1,7 @@
 //! How connections end: DISCONNECT, loss, takeover, errors; the will, and the release of the client id.
 
 use super::connection::{Connection, Stage, Will};
+use super::say::say_good_bye;
 use super::{ConnId, Worker};
 use crate::base::clock::Instant;
 use crate::base::figures::count_packet;
@@ -9,9 +10,7 @@ use crate::base::limits::{EVICTION_READS_MAX, SILENCE_CHECK_SECS};
 use crate::base::log::LogType;
 use crate::config::Config;
 use crate::ipc::mesh::{Class, Message, Release, ToStore, WillFate};
-use crate::mqtt::{
-    Connack, DecodeError, Disconnect, Filter, Packet, Properties, Property, Reason, Version, encode,
-};
+use crate::mqtt::{DecodeError, Disconnect, Filter, Properties, Property, Reason};
 use crate::ring::{Cx, Mesh};
 
 /// What the event loop saw of a connection's end.
@@ -34,12 +33,14 @@ pub(super) enum Ending {
     Lost(HangUp),
     /// CONNECT is refused.
     Refused(Reason, &'static str),
+    /// The client takes no packet that is large enough for CONNACK.
+    Unanswerable,
     /// There are as many connections as this option allows.
     Crowded(&'static str),
     /// A packet could not be decoded.
     Malformed(DecodeError),
-    /// A packet was not allowed now.
-    Protocol(Reason),
+    /// A packet was not allowed, and why.
+    Protocol(Reason, &'static str),
     /// Nothing came for too long.
     Silent,
     /// No CONNECT came for too long.
@@ -55,23 +56,27 @@ pub(super) enum Ending {
 }
 
 impl Ending {
-    /// The reason code that a 5.0 client is told, if it is told one.
-    fn reason(self) -> Option<u8> {
-        let reason = match self {
+    /// The reason code that a 5.0 client is told, if it is told one, and words that explain it.
+    pub(super) fn reason(self) -> Option<(u8, &'static str)> {
+        let (reason, what) = match self {
             Self::Clean
             | Self::CleanWithWill
             | Self::Lost(_)
             | Self::Crowded(_)
-            | Self::NoConnect => return None,
-            Self::Refused(reason, _) | Self::Protocol(reason) => reason,
-            Self::Malformed(error) => error.reason,
-            Self::Silent => Reason::KeepAliveTimeout,
-            Self::Evicted(code) => return Some(code),
-            Self::TooSlow(_) => Reason::QuotaExceeded,
-            Self::StoreLost => Reason::UnspecifiedError,
-            Self::ShuttingDown => Reason::ServerShuttingDown,
+            | Self::NoConnect
+            | Self::Unanswerable => return None,
+            Self::Refused(reason, what) | Self::Protocol(reason, what) => (reason, what),
+            Self::Malformed(error) => (error.reason, error.what),
+            Self::Silent => (Reason::KeepAliveTimeout, ""),
+            Self::Evicted(code) => return Some((code, "")),
+            Self::TooSlow(_) => (
+                Reason::QuotaExceeded,
+                "too much waits for clients that do not read",
+            ),
+            Self::StoreLost => (Reason::UnspecifiedError, "the broker starts over"),
+            Self::ShuttingDown => (Reason::ServerShuttingDown, ""),
         };
-        Some(reason as u8)
+        Some((reason as u8, what))
     }
 }
 
@@ -98,7 +103,7 @@ impl Worker {
             if let Property::SessionExpiryInterval(seconds) = property {
                 // A session that was to end with the connection cannot be prolonged [MQTT-3.14.2-2].
                 if conn.client.expiry_at_connect == 0 && seconds != 0 {
-                    return self.close(id, Ending::Protocol(Reason::ProtocolError), cx);
+                    return self.violation(id, "a session expiry where there was none", cx);
                 }
                 conn.client.expiry = seconds;
             }
@@ -233,6 +238,12 @@ impl Worker {
         let id = if id.is_empty() { "<unknown>" } else { id };
         let notice = LogType::Notice;
         let log = &mut cx.log;
+        let mut disconnected = |why: &dyn std::fmt::Display| {
+            log.line(
+                notice,
+                format_args!("Client {id} [{peer}] disconnected: {why}."),
+            );
+        };
         match ending {
             Ending::Clean | Ending::CleanWithWill | Ending::Lost(HangUp::Eof)
                 if !self.config.connection_messages => {}
@@ -243,13 +254,14 @@ impl Worker {
                 notice,
                 format_args!("Client {id} [{peer}] closed its connection."),
             ),
-            Ending::Lost(HangUp::Error(kind)) => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: {kind}."),
-            ),
+            Ending::Lost(HangUp::Error(kind)) => disconnected(&kind),
             Ending::Refused(_, what) => log.line(
                 notice,
                 format_args!("Client {id} [{peer}] refused: {what}."),
+            ),
+            Ending::Unanswerable => log.line(
+                notice,
+                format_args!("Client {id} [{peer}] refused: it cannot take CONNACK."),
             ),
             // In the words of the original, which has no id yet when it finds out.
             Ending::Crowded(option) => {
@@ -261,43 +273,18 @@ impl Worker {
                     );
                 }
             }
-            Ending::Malformed(error) => {
-                log.line(
-                    notice,
-                    format_args!("Client {id} [{peer}] disconnected: malformed packet ({error})."),
-                );
-            }
-            Ending::Protocol(reason) => {
-                log.line(
-                    notice,
-                    format_args!("Client {id} [{peer}] disconnected: protocol error ({reason:?})."),
-                );
-            }
+            Ending::Malformed(error) => disconnected(&format_args!("malformed packet ({error})")),
+            Ending::Protocol(_, what) => disconnected(&format_args!("protocol error ({what})")),
             Ending::Silent => log.line(
                 notice,
                 format_args!("Client {id} [{peer}] has exceeded timeout, disconnecting."),
             ),
-            Ending::NoConnect => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: no CONNECT came."),
-            ),
-            Ending::Evicted(code) => {
-                let why = why_evicted(code);
-                log.line(
-                    notice,
-                    format_args!("Client {id} [{peer}] disconnected: {why}."),
-                );
-            }
-            Ending::TooSlow(bytes) => log.line(
-                notice,
-                format_args!(
-                    "Client {id} [{peer}] disconnected: {bytes} bytes wait for it (global_max_output_bytes)."
-                ),
-            ),
-            Ending::StoreLost => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: the store is restarted."),
-            ),
+            Ending::NoConnect => disconnected(&"no CONNECT came"),
+            Ending::Evicted(code) => disconnected(&why_evicted(code)),
+            Ending::TooSlow(bytes) => disconnected(&format_args!(
+                "{bytes} bytes wait for it (global_max_output_bytes)"
+            )),
+            Ending::StoreLost => disconnected(&"the store is restarted"),
             Ending::ShuttingDown => {}
         }
     }
@@ -505,48 +492,14 @@ fn silence_ends(conn: &Connection, config: &Config) -> Option<Instant> {
     }
 }
 
-/// The last packet to a client, where its protocol has one for this.
-fn say_good_bye(conn: &mut Connection, ending: Ending) {
-    let Some(code) = ending.reason() else { return };
-    // What is held may be its CONNACK: nothing goes before that [MQTT-3.2.0-1].
-    if conn.held > 0 {
-        return;
-    }
-    let version = conn.client.version;
-    let properties = Properties::NONE;
-    match (conn.stage, ending) {
-        (Stage::AwaitConnect | Stage::Claiming, Ending::Refused(reason, _)) => {
-            let code = if version == Version::V5 {
-                Some(code)
-            } else {
-                reason.return_code()
-            };
-            let Some(code) = code else { return };
-            let connack = Packet::Connack(Connack {
-                session_present: false,
-                code,
-                properties,
-            });
-            conn.output
-                .append(|out| encode::encode(&connack, version, out));
-        }
-        // A server that has not sent CONNACK says nothing else [MQTT-3.14.0-1].
-        (Stage::Connected, _) if version == Version::V5 && conn.greeted => {
-            let disconnect = Packet::Disconnect(Disconnect { code, properties });
-            conn.output
-                .append(|out| encode::encode(&disconnect, version, out));
-        }
-        _ => {}
-    }
-}
-
 /// When a message with these properties expires.
 pub(super) fn expires_at(properties: Properties<'_>, now: Instant) -> Option<Instant> {
     if properties.is_empty() {
         return None;
     }
     properties.iter().find_map(|property| match property {
-        Property::MessageExpiryInterval(seconds) => Some(now.after_secs(u64::from(seconds))),
+        // One of 0 is for those who are there to take it, as in the original; so it lives for a moment.
+        Property::MessageExpiryInterval(seconds) => Some(now.after_secs(u64::from(seconds.max(1)))),
         _ => None,
     })
 }
