@@ -18,6 +18,7 @@ mod connect;
 mod delivery;
 mod keep_alive;
 mod limits;
+mod patience;
 mod properties;
 mod reasons;
 mod retained;
@@ -38,6 +39,7 @@ const TABLES: &[&[Test]] = &[
     delivery::TESTS,
     keep_alive::TESTS,
     limits::TESTS,
+    patience::TESTS,
     properties::TESTS,
     reasons::TESTS,
     retained::TESTS,
