@@ -140,7 +140,9 @@ mod tests {
     use super::*;
     use crate::base::limits::{RING_BYTES_MAX, RING_SIZE_BYTES_MIN};
     use crate::base::log::LogMask;
-    use crate::config::{Listener, LogDest, QueuePolicy, SocketDomain, Versions, Workers};
+    use crate::config::{
+        Listener, LogDest, QueuePolicy, SocketDomain, TcpKeepalive, Versions, Workers,
+    };
 
     /// A text as the parser makes it: no control characters, no white space around it.
     fn text() -> impl Strategy<Value = String> {
@@ -166,6 +168,7 @@ mod tests {
             prop::option::of(text()),
             versions,
             any::<bool>(),
+            prop::option::of((1..=32_767u16, 1..=32_767u16, 1..=127u8)),
         )
             .prop_map(
                 |(
@@ -178,6 +181,7 @@ mod tests {
                     auto_id_prefix,
                     versions,
                     use_username_as_clientid,
+                    keepalive,
                 )| {
                     Listener {
                         port,
@@ -189,6 +193,13 @@ mod tests {
                         auto_id_prefix,
                         versions,
                         use_username_as_clientid,
+                        tcp_keepalive: keepalive.map(|(idle_secs, interval_secs, count)| {
+                            TcpKeepalive {
+                                idle_secs,
+                                interval_secs,
+                                count,
+                            }
+                        }),
                     }
                 },
             )
@@ -244,8 +255,13 @@ mod tests {
         fn kept_by_workers()(
             processes in processes(),
             clientid_prefixes in prop::option::of(text()),
+            connect_timeout in 1..=u16::MAX,
+            max_output_bytes in 4096..=0x7fff_ffffu32,
+            global_max_output_bytes in prop::option::of(0..=u64::MAX / 2),
         ) -> Config {
-            Config { clientid_prefixes, ..processes }
+            Config {
+                clientid_prefixes, connect_timeout, max_output_bytes, global_max_output_bytes, ..processes
+            }
         }
     }
 

@@ -12,8 +12,12 @@ pub struct Admission {
     pub expiry: u32,
     /// QoS 1 and 2 messages that may be unacknowledged towards the client.
     pub receive_maximum: u16,
+    /// The session ends earlier than the client asked for: it must be told (5.0).
+    pub expiry_changed: bool,
     /// The largest packet that the client takes.
     pub packet_bytes_max: u32,
+    /// Whether the client wants reason strings wherever they may be [MQTT-3.1.2-29].
+    pub problem_information: bool,
     /// Keep-alive in force, and whether the client must be told (5.0) because it asked for another.
     pub keep_alive: u16,
     pub keep_alive_changed: bool,
@@ -88,7 +92,9 @@ pub fn admit(
         assign_id: connect.client_id.is_empty(),
         expiry: if connect.clean_start { 0 } else { u32::MAX },
         receive_maximum: u16::MAX,
+        expiry_changed: false,
         packet_bytes_max: u32::MAX,
+        problem_information: true,
         keep_alive: connect.keep_alive,
         keep_alive_changed: false,
         will_delay: 0,
@@ -113,6 +119,7 @@ pub fn admit(
     terms.receive_maximum = terms.receive_maximum.min(config.max_inflight_messages);
     if let Some(limit) = config.persistent_client_expiration {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        terms.expiry_changed = terms.expiry > limit;
         terms.expiry = terms.expiry.min(limit);
     }
     check_keep_alive(config, version, &mut terms)?;
@@ -179,6 +186,7 @@ fn read_properties(connect: &Connect<'_>, terms: &mut Admission) -> Result<(), R
             Property::SessionExpiryInterval(seconds) => terms.expiry = seconds,
             Property::ReceiveMaximum(messages) => terms.receive_maximum = messages,
             Property::MaximumPacketSize(bytes) => terms.packet_bytes_max = bytes,
+            Property::RequestProblemInformation(wanted) => terms.problem_information = wanted,
             Property::AuthenticationMethod(_) => {
                 return refuse(
                     Reason::BadAuthenticationMethod,
@@ -266,6 +274,22 @@ mod tests {
         assert_eq!(decide(&c, &config).map(|t| t.expiry), Ok(0));
         c.clean_start = false;
         assert_eq!(decide(&c, &config).map(|t| t.expiry), Ok(u32::MAX));
+    }
+
+    #[test]
+    fn a_session_that_is_cut_short_is_told_so() {
+        let mut config = Config::default_local();
+        config.persistent_client_expiration = Some(60);
+        for (asked, expected) in [(0, (0, false)), (60, (60, false)), (61, (60, true))] {
+            let mut builder = crate::mqtt::PropertiesBuilder::default();
+            builder.push(Property::SessionExpiryInterval(asked));
+            let c = Connect {
+                properties: builder.as_properties(),
+                ..connect(Version::V5)
+            };
+            let terms = decide(&c, &config).unwrap();
+            assert_eq!((terms.expiry, terms.expiry_changed), expected);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub mod inbound;
 pub mod window;
 
 pub use connect::{Admission, Refusal, Terms, admit, admit_again};
-pub use inbound::{Inbound, Received};
+pub use inbound::{Inbound, Received, Violation};
 pub use window::{Place, Queued, QueuedMessage, Window};
 
 /// What may wait for a client, here as in the store.

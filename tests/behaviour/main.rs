@@ -18,8 +18,10 @@ mod connect;
 mod delivery;
 mod keep_alive;
 mod limits;
+mod patience;
 mod properties;
 mod queues;
+mod reasons;
 mod retained;
 mod sessions;
 mod shared;
@@ -38,8 +40,10 @@ const TABLES: &[&[Test]] = &[
     delivery::TESTS,
     keep_alive::TESTS,
     limits::TESTS,
+    patience::TESTS,
     properties::TESTS,
     queues::TESTS,
+    reasons::TESTS,
     retained::TESTS,
     sessions::TESTS,
     shared::TESTS,

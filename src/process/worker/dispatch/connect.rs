@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::ipc::mesh::{Claim, Refusal, ToStore};
 use crate::mqtt::{
     Connack, Connect, DecodeError, Filter, Packet, Properties, PropertiesBuilder, Property, Qos,
-    Reason, Version, property::PropertyId,
+    Reason, Version, encode, property::PropertyId,
 };
 use crate::ring::{Cx, Mesh};
 use crate::session::{self, Admission, Window, admit, admit_again};
@@ -85,7 +85,9 @@ impl Worker {
         client.tell_id = terms.assign_id;
         client.expiry = terms.expiry;
         client.expiry_at_connect = terms.expiry;
+        client.tell_expiry = terms.expiry_changed;
         client.packet_bytes_max = terms.packet_bytes_max;
+        client.problem_information = terms.problem_information;
         client.terms = terms.terms;
         client.window = Window::new(terms.receive_maximum, self.config.max_inflight_bytes);
         // One that the client may not publish is never published; nothing is said about it, as in the original.
@@ -103,6 +105,14 @@ impl Worker {
         if let Some(user) = connect.username {
             client.username = Some(user.into());
         }
+        if !self.connack_fits(id) {
+            // A client that does not know its limits would break them.
+            return self.close(id, Ending::Unanswerable, cx);
+        }
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let client = &conn.client;
         conn.stage = Stage::Claiming;
         let claim = ToStore::Claim(Claim {
             claim: id.claim(),
@@ -270,12 +280,29 @@ impl Worker {
         self.say_after_last(id, &Packet::Connack(connack), cx);
     }
 
+    /// Whether the client can take the CONNACK that lets it in [MQTT-3.1.2-24].
+    fn connack_fits(&self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get(id) else {
+            return false;
+        };
+        let mut builder = PropertiesBuilder::default();
+        self.connack_properties(id, &mut builder);
+        let connack = Packet::Connack(Connack {
+            session_present: false,
+            code: 0,
+            properties: builder.as_properties(),
+        });
+        let (version, most) = (conn.client.version, conn.client.packet_bytes_max);
+        encode::encode_within(&connack, version, most, &mut Vec::new())
+    }
+
     /// In the order of the original: scripts and tests compare bytes.
     fn connack_properties(&self, id: ConnId, builder: &mut PropertiesBuilder) {
         let Some(conn) = self.conns.get(id) else {
             return;
         };
         let client = &conn.client;
+        let terms = client.terms;
         builder.push(Property::TopicAliasMaximum(TOPIC_ALIAS_MAX));
         if client.tell_id {
             builder.push(Property::AssignedClientIdentifier(&client.id));
@@ -283,15 +310,19 @@ impl Worker {
         if client.tell_keep_alive {
             builder.push(Property::ServerKeepAlive(client.keep_alive));
         }
-        let terms = client.terms;
-        if terms.qos_max != Qos::ExactlyOnce {
-            builder.push(Property::MaximumQos(terms.qos_max as u8));
+        if client.tell_expiry {
+            builder.push(Property::SessionExpiryInterval(client.expiry));
         }
         if !self.config.retain_available {
             builder.push(Property::RetainAvailable(false));
         }
         builder.push(Property::MaximumPacketSize(terms.packet_bytes_max));
-        builder.push(Property::ReceiveMaximum(terms.receive_maximum));
+        if terms.receive_maximum < u16::MAX {
+            builder.push(Property::ReceiveMaximum(terms.receive_maximum));
+        }
+        if terms.qos_max != Qos::ExactlyOnce {
+            builder.push(Property::MaximumQos(terms.qos_max as u8));
+        }
     }
 
     /// The subscriptions of a stored session that continues: its QoS 0 messages come directly. They come before the

@@ -10,7 +10,6 @@ use super::live::SeenLive;
 use super::shared::Shares;
 use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber};
-use crate::base::limits::OUTPUT_BYTES_MAX;
 use crate::ipc::mesh::WillRecord;
 use crate::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 use crate::net::output::Output;
@@ -72,6 +71,8 @@ pub struct Connection {
     /// The start of a packet whose end has not come yet, or what waits for the store's answer.
     pub partial: Vec<u8>,
     pub output: Output,
+    /// Bytes that may wait for it.
+    pub output_bytes_max: usize,
     /// It is in the list of those with output.
     pub dirty: bool,
     /// Packets for it that wait until a record is covered, and how long they are.
@@ -113,6 +114,8 @@ pub struct Client {
     pub expiry: u32,
     pub expiry_at_connect: u32,
     pub packet_bytes_max: u32,
+    /// Whether it wants reason strings in what is not CONNACK or DISCONNECT.
+    pub problem_information: bool,
     /// What it may do.
     pub terms: Terms,
     pub will: Option<Will>,
@@ -130,9 +133,10 @@ pub struct Client {
     /// Retained requests that the store has not answered, and what to ask for next.
     pub retained_requested: usize,
     pub retained_waiting: VecDeque<(Box<str>, LocalSubscription)>,
-    /// The client id was assigned by the broker, the keep-alive cut: CONNACK says so.
+    /// The client id was assigned by the broker, the keep-alive or the session cut: CONNACK says so.
     pub tell_id: bool,
     pub tell_keep_alive: bool,
+    pub tell_expiry: bool,
     /// It acknowledged what was not sent, and the log said so.
     pub warned: bool,
 }
@@ -152,6 +156,7 @@ impl Client {
             expiry: 0,
             expiry_at_connect: 0,
             packet_bytes_max: u32::MAX,
+            problem_information: true,
             terms: Terms::STRANGER,
             will: None,
             inbound: Inbound::default(),
@@ -166,19 +171,21 @@ impl Client {
             retained_waiting: VecDeque::new(),
             tell_id: false,
             tell_keep_alive: false,
+            tell_expiry: false,
             warned: false,
         }
     }
 }
 
 impl Connection {
-    pub fn new(from: AcceptedFrom, now: Instant) -> Self {
+    pub fn new(from: AcceptedFrom, output_bytes_max: usize, now: Instant) -> Self {
         Self {
             from,
             stage: Stage::AwaitConnect,
             client: Client::unknown(),
             partial: Vec::new(),
             output: Output::default(),
+            output_bytes_max,
             dirty: false,
             held: 0,
             greeted: false,
@@ -200,7 +207,7 @@ impl Connection {
 
     /// Takes no more of what can be dropped or can wait.
     pub fn is_full(&self) -> bool {
-        self.unsent() >= OUTPUT_BYTES_MAX
+        self.unsent() >= self.output_bytes_max
     }
 }
 

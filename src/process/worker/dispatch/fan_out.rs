@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use super::connection::{Connection, LocalSubscription, Stage};
 use super::live::Spot;
-use super::{ConnId, Worker, hold, mark_dirty};
+use super::say::hold;
+use super::{ConnId, Worker, mark_dirty};
 use crate::base::clock::Instant;
 use crate::base::figures::{Figures, count_packet};
 use crate::base::ids::{ClaimSerial, ShareToken};

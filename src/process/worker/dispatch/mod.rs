@@ -13,7 +13,9 @@ mod figures;
 mod live;
 mod members;
 mod publish;
+mod say;
 mod shared;
+mod slow_readers;
 mod strangers;
 mod subscribe;
 #[cfg(test)]
@@ -33,6 +35,8 @@ use ending::Ending;
 pub use ending::HangUp;
 use fan_out::FanOut;
 use members::IndexJob;
+use say::Held;
+pub use slow_readers::Machine;
 use strangers::Strangers;
 use subscribe::{PendingSuback, Requests, RetainedWait};
 use timers::Wheel;
@@ -41,14 +45,13 @@ use crate::base::clock::Instant;
 use crate::base::figures::{Figures, count_packet};
 use crate::base::ids::{Incarnation, MemberId, MemberMask, Serial};
 use crate::base::limits::{
-    CONNECT_WITHIN_SECS, CONTROL_PACKET_BYTES_MAX, REQUESTS_WAITING_MAX, RETAINED_WAITING_MAX,
-    SMALL_PACKET_BYTES_MAX,
+    CONTROL_PACKET_BYTES_MAX, REQUESTS_WAITING_MAX, RETAINED_WAITING_MAX, SMALL_PACKET_BYTES_MAX,
 };
 use crate::base::log::LogType;
 use crate::config::Config;
 use crate::ipc::mesh::FilterHash;
 use crate::mqtt::frame::frame;
-use crate::mqtt::{DecodeError, Packet, Reason, decode, encode};
+use crate::mqtt::{DecodeError, Packet, Reason, decode};
 use crate::net::output::Output;
 use crate::ring::{Cx, Mesh};
 use crate::router::{Foreign, Index, Interest};
@@ -110,13 +113,7 @@ pub struct Worker {
     counted: Figures,
     /// What all members together hold on their heaps, as of a moment ago.
     heap_bytes: u64,
-}
-
-/// A packet that waits for a record to be covered.
-struct Held {
-    after: Serial,
-    conn: ConnId,
-    bytes: Box<[u8]>,
+    machine: Machine,
 }
 
 impl Worker {
@@ -165,6 +162,7 @@ impl Worker {
             bad_records: 0,
             counted: Figures::default(),
             heap_bytes: 0,
+            machine: Machine::UNKNOWN,
         }
     }
 
@@ -194,9 +192,12 @@ impl Worker {
     /// Takes in a connection.
     pub fn accept<M: Mesh>(&mut self, from: AcceptedFrom, cx: &mut Cx<'_, M>) -> ConnId {
         self.strangers.came(from.listener);
-        let id = self.conns.insert(Connection::new(from, cx.now));
+        let output_bytes_max = usize::try_from(self.config.max_output_bytes).unwrap_or(usize::MAX);
+        let conn = Connection::new(from, output_bytes_max, cx.now);
+        let id = self.conns.insert(conn);
         self.counted.sockets_accepted += 1;
-        self.look_at(id, cx.now.after_secs(CONNECT_WITHIN_SECS), cx.now);
+        let within = u64::from(self.config.connect_timeout);
+        self.look_at(id, cx.now.after_secs(within), cx.now);
         id
     }
 
@@ -230,6 +231,7 @@ impl Worker {
     pub fn input<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) {
         self.take_input(id, bytes, cx);
         self.evict_again(id, cx);
+        self.end_late_stranger(id, cx);
     }
 
     fn take_input<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) {
@@ -307,7 +309,7 @@ impl Worker {
         match packet {
             Packet::Connect(connect) if !connected => self.on_connect(id, &connect, cx),
             // The first packet is CONNECT [MQTT-3.1.0-1], and there is only one [MQTT-3.1.0-2].
-            _ if !connected => self.close(id, Ending::Protocol(Reason::ProtocolError), cx),
+            _ if !connected => self.violation(id, "a first packet that is not CONNECT", cx),
             Packet::Publish(publish) => self.on_publish(id, &publish, cx),
             Packet::Puback(ack) => self.on_puback(id, &ack, cx),
             Packet::Pubrec(ack) => self.on_pubrec(id, &ack, cx),
@@ -317,12 +319,12 @@ impl Worker {
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe, cx),
             Packet::Pingreq => self.on_pingreq(id, cx),
             Packet::Disconnect(disconnect) => self.on_disconnect(id, &disconnect, cx),
-            Packet::Connect(_)
-            | Packet::Connack(_)
-            | Packet::Suback(_)
-            | Packet::Unsuback(_)
-            | Packet::Pingresp
-            | Packet::Auth(_) => self.close(id, Ending::Protocol(Reason::ProtocolError), cx),
+            Packet::Connect(_) => self.violation(id, "a second CONNECT", cx),
+            // No method is configured, and a client that named one was refused [MQTT-4.12.0-7].
+            Packet::Auth(_) => self.violation(id, "AUTH without an authentication method", cx),
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                self.violation(id, "a packet that only a server sends", cx);
+            }
         }
     }
 
@@ -341,6 +343,16 @@ impl Worker {
         self.say(id, &Packet::Pingresp, cx);
     }
 
+    /// A protocol error that no other code names [MQTT-4.13.1-1].
+    pub(super) fn violation<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        what: &'static str,
+        cx: &mut Cx<'_, M>,
+    ) {
+        self.close(id, Ending::Protocol(Reason::ProtocolError, what), cx);
+    }
+
     fn malformed<M: Mesh>(&mut self, id: ConnId, error: DecodeError, cx: &mut Cx<'_, M>) {
         let Some(conn) = self.conns.get(id) else {
             return;
@@ -352,54 +364,6 @@ impl Worker {
         }
     }
 
-    /// Sends `packet` once everything that this worker has said so far is covered. That keeps acknowledgements in
-    /// order too.
-    fn say_after_last<M: Mesh>(&mut self, id: ConnId, packet: &Packet<'_>, cx: &mut Cx<'_, M>) {
-        let after = self.last;
-        self.emit(id, after, Counts::Packet, cx, |version, out| {
-            encode::encode(packet, version, out)
-        });
-    }
-
-    /// Sends `packet` with nothing to wait for but what was said to this client before.
-    fn say<M: Mesh>(&mut self, id: ConnId, packet: &Packet<'_>, cx: &mut Cx<'_, M>) {
-        self.emit(id, Serial(0), Counts::Packet, cx, |version, out| {
-            encode::encode(packet, version, out)
-        });
-    }
-
-    fn emit<M: Mesh>(
-        &mut self,
-        id: ConnId,
-        after: Serial,
-        counts: Counts,
-        cx: &mut Cx<'_, M>,
-        write: impl FnOnce(crate::mqtt::Version, &mut Vec<u8>),
-    ) {
-        let Some(conn) = self.conns.get_mut(id) else {
-            return;
-        };
-        let version = conn.client.version;
-        let counted = &mut self.counted;
-        let write = |out: &mut Vec<u8>| {
-            let at = out.len();
-            write(version, out);
-            if let (Counts::Packet, Some(first_byte)) = (counts, out.get(at)) {
-                count_packet(&mut counted.sent, *first_byte);
-            }
-        };
-        conn.packets_waiting += 1;
-        if conn.held == 0 && after <= cx.mesh.covered() {
-            conn.output.append(write);
-            conn.greeted = true;
-            mark_dirty(&mut self.dirty, id, conn);
-            return;
-        }
-        let mut bytes = Vec::new();
-        write(&mut bytes);
-        hold(&mut self.held, self.last, id, conn, bytes);
-    }
-
     /// After the turn's reading and before the flush: what became due meanwhile.
     pub fn end_of_turn<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
         self.send_index(cx);
@@ -409,19 +373,7 @@ impl Worker {
 
     /// After the flush: packets whose records are covered go into the outputs.
     pub fn flushed<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
-        let covered = cx.mesh.covered();
-        while self.held.front().is_some_and(|held| held.after <= covered) {
-            let Some(held) = self.held.pop_front() else {
-                break;
-            };
-            if let Some(conn) = self.conns.get_mut(held.conn) {
-                conn.held -= 1;
-                conn.held_bytes -= held.bytes.len();
-                conn.output.push(&held.bytes);
-                conn.greeted = true;
-                mark_dirty(&mut self.dirty, held.conn, conn);
-            }
-        }
+        self.let_go(cx);
         self.place_barriers(cx);
         self.fan_out.end_turn();
     }
@@ -486,36 +438,10 @@ fn kind_bytes_max(stage: Stage, first: Option<u8>) -> usize {
     }
 }
 
-/// What is counted of what is sent.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Counts {
-    /// It is one packet.
-    Packet,
-    /// It was counted before.
-    Nothing,
-}
-
 /// Puts a connection into the list of those with output, once.
 fn mark_dirty(dirty: &mut VecDeque<ConnId>, id: ConnId, conn: &mut Connection) {
     if !conn.dirty {
         conn.dirty = true;
         dirty.push_back(id);
     }
-}
-
-/// Keeps a packet until the record `after` is covered.
-fn hold(
-    held: &mut VecDeque<Held>,
-    after: Serial,
-    id: ConnId,
-    conn: &mut Connection,
-    bytes: Vec<u8>,
-) {
-    conn.held += 1;
-    conn.held_bytes += bytes.len();
-    held.push_back(Held {
-        after,
-        conn: id,
-        bytes: bytes.into_boxed_slice(),
-    });
 }

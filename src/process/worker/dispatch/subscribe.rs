@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use super::connection::{LocalSubscription, Stage, options_byte};
 use super::live::SeenLive;
-use super::{ConnId, Counts, Worker};
+use super::say::Counts;
+use super::{ConnId, Worker};
 use crate::base::ids::{ClaimSerial, MemberId, Position, Serial};
 use crate::base::limits::{EARLY_SLICES_MAX, RETAINED_REQUESTS_MAX};
 use crate::base::log::LogType;
@@ -295,7 +296,7 @@ impl Worker {
             return;
         }
         let bytes = std::mem::take(&mut client.behind_suback);
-        self.emit(id, Serial(0), Counts::Nothing, cx, |_, out| {
+        self.emit(id, Serial(0), Counts::Nothing, cx, |out| {
             out.extend_from_slice(&bytes);
         });
     }
