@@ -119,6 +119,7 @@ pub static ROWS: &[Row] = &[
          that a burst may exceed it by what comes in that time. Only here, not in the original.",
     )
     .is(global_limit!(global_max_queued_bytes)),
+    Row::new(
         "global_max_output_bytes",
         Kind::Special("auto | BYTES"),
         "auto",
