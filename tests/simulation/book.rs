@@ -27,6 +27,7 @@ pub struct Publish {
     /// When its first byte left the client; for a will, when its CONNECT did: it may come
     /// before its client has read its CONNACK.
     pub sent: u64,
+    pub sent_at: Instant,
     pub accepted: Option<Moment>,
     /// It was sent again, or its connection was lost before it was accepted: at QoS 1 it may come twice.
     pub resent: bool,
@@ -76,9 +77,12 @@ pub struct Delivery {
     /// Subscription identifiers, and seconds that are left.
     pub ids: Vec<u32>,
     pub expiry: Option<u32>,
+    /// It came to a client of 5.0, which is told such things.
+    pub is_five: bool,
     pub step: u64,
-    /// When the connection that brought it was opened.
-    pub opened: Moment,
+    pub now: Instant,
+    /// When it was sent at the earliest: its connection was open, and the window had room.
+    pub earliest: Instant,
 }
 
 /// What must become of a will.
@@ -97,8 +101,12 @@ pub struct Book {
     pub sessions: Vec<Session>,
     /// Nothing was killed and no connection lost: QoS 0 arrives too.
     pub calm: bool,
+    /// Wills whose delay cannot have passed before, unless their session ended otherwise.
+    pub not_before: BTreeMap<u64, Instant>,
     /// When the store was killed last: sessions and retained messages of before are gone.
     pub store_death: Option<u64>,
+    /// When everything had been heard that was said.
+    pub rests: Vec<u64>,
     /// Wills by number.
     pub wills: BTreeMap<u64, Fate>,
     /// Sessions that subscribed at the very end to see what is retained.
@@ -134,9 +142,18 @@ impl Book {
         self.sessions.len() - 1
     }
 
+    /// A client begins a new session: delays of its wills count no more [MQTT-3.1.3-9].
+    pub fn session_may_end(&mut self, client: usize) {
+        let publishes = &self.publishes;
+        self.not_before
+            .retain(|number, _| publishes[*number as usize].publisher != client);
+    }
+
     /// Everything that the store kept is gone; its wills came to nobody who was promised them.
     pub fn store_died(&mut self, step: u64) {
         self.store_death = Some(step);
+        // Those of connections that stand come as soon as there is another store.
+        self.not_before.clear();
         for session in &mut self.sessions {
             session.ended.get_or_insert(step);
         }

@@ -1,9 +1,11 @@
 //! A client of the simulation: keeps its session as the standard says, and the book.
 
 mod doubt;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use mosquitto::base::clock::Instant;
 use mosquitto::mqtt::decode::decode;
 use mosquitto::mqtt::encode::encode;
 use mosquitto::mqtt::frame::frame;
@@ -15,26 +17,48 @@ use mosquitto::mqtt::{
 
 use crate::book::{self, Book, Delivery, Fate, Moment, Subscription};
 use crate::trace::trace;
+use window::Window;
 
 /// What a connection is told whose claim another one superseded.
 const SUPERSEDED: u8 = 0x80;
+/// What DISCONNECT says when another connection has the id, and when the store has died.
+const TAKEN_OVER: u8 = 0x8e;
+const STARTS_OVER: u8 = 0x80;
+/// What clients say to messages that they refuse.
+const QUOTA_EXCEEDED: u8 = 0x97;
 
 pub struct Client {
     pub index: usize,
     pub id: String,
     pub version: Version,
+    /// The session outlives this connection, and this connection begins a new one.
     pub persistent: bool,
+    pub clean: bool,
     /// Seconds that a persistent session of 5.0 outlives its connection.
     pub expiry: u32,
-    /// The Receive Maximum that it sends, and the messages of QoS 1 and 2 that it then may be sent unacknowledged.
+    /// The Receive Maximum that it sends, and what it then may be sent unacknowledged.
     pub takes: u16,
-    pub takes_at_most: usize,
+    pub window: Window,
+    /// It comes with and without clean start, and with sessions that last and do not.
+    pub changes: bool,
+    /// It refuses some messages.
+    pub refuses: bool,
     pub link: Link,
     /// When this connection was opened, and the last one lost.
     pub opened: Moment,
     lost: Moment,
+    /// Connections of it may stand that it has left.
+    pub has_rivals: bool,
     /// Connections were lost since before they brought a CONNACK.
     missed_connack: bool,
+    /// One of them may have ended the session or begun one, and whether one may still do so.
+    maybe_ended: bool,
+    may_end: bool,
+    /// Since when the broker surely knows that there is no connection; its session has ended since; that was so when
+    /// this connection was opened.
+    gone: Option<Instant>,
+    has_expired: bool,
+    must_begin: bool,
     /// Which of the book's sessions this is.
     pub session: Option<usize>,
     next_packet_id: u16,
@@ -43,10 +67,8 @@ pub struct Client {
     receive_maximum: usize,
     /// Packet ids of QoS 2 messages that came and were not released.
     received: BTreeSet<u16>,
-    /// Packet ids that this connection has brought and that are not answered to the end.
-    under_way: BTreeSet<u16>,
-    /// Acknowledgements that it has not sent yet, and the packet id that each one frees.
-    owed: VecDeque<(Vec<u8>, Option<u16>)>,
+    /// Acknowledgements that it has not sent yet.
+    owed: VecDeque<Owed>,
     /// Unanswered SUBSCRIBEs, by their place in the book's session.
     subscribing: BTreeMap<u16, usize>,
     /// Unanswered UNSUBSCRIBEs, and how many SUBSCRIBEs were before them.
@@ -83,6 +105,13 @@ struct Outgoing {
     given_up: bool,
 }
 
+struct Owed {
+    ack: Vec<u8>,
+    packet_id: u16,
+    /// It frees the packet id.
+    is_last: bool,
+}
+
 /// What a client publishes.
 pub struct Say<'a> {
     pub topic: &'a str,
@@ -101,19 +130,27 @@ impl Client {
             id: format!("client{index}"),
             version,
             persistent,
+            clean: !persistent,
             expiry: FOREVER,
             takes: u16::MAX,
-            takes_at_most: usize::MAX,
+            window: Window::new(usize::MAX - 1),
+            changes: false,
+            refuses: false,
             link: Link::Down,
             opened: Moment::default(),
             lost: Moment::default(),
+            has_rivals: false,
             missed_connack: false,
+            maybe_ended: false,
+            may_end: false,
+            gone: None,
+            has_expired: false,
+            must_begin: false,
             session: None,
             next_packet_id: 0,
             outgoing: Vec::new(),
             receive_maximum: 0,
             received: BTreeSet::new(),
-            under_way: BTreeSet::new(),
             owed: VecDeque::new(),
             subscribing: BTreeMap::new(),
             unsubscribing: BTreeMap::new(),
@@ -123,9 +160,22 @@ impl Client {
     }
 
     /// CONNECT with a will of this number and delay, if any.
-    pub fn connect(&mut self, pipe: usize, will: Option<(u64, u32)>, at: Moment) -> Vec<u8> {
+    pub fn connect(
+        &mut self,
+        pipe: usize,
+        will: Option<(u64, u32)>,
+        book: &mut Book,
+        at: Moment,
+    ) -> Vec<u8> {
         self.link = Link::Opening(pipe);
         self.opened = at;
+        self.window.open(at.now);
+        self.gone = None;
+        self.must_begin = std::mem::take(&mut self.has_expired);
+        self.may_end &= self.has_rivals;
+        if self.clean {
+            book.session_may_end(self.index);
+        }
         self.will = will.map(|(number, _)| number);
         self.will_delay = will.map_or(0, |(_, delay)| delay);
         let payload = self.will.map(|n| n.to_string());
@@ -146,7 +196,7 @@ impl Client {
         let connect = Connect {
             version: self.version,
             bridge: false,
-            clean_start: !self.persistent,
+            clean_start: self.clean,
             keep_alive: 0,
             properties: properties.as_properties(),
             client_id: &self.id,
@@ -204,6 +254,7 @@ impl Client {
             clears: say.clears,
             expiry: say.expiry.filter(|_| self.version == Version::V5),
             sent: at.step,
+            sent_at: at.now,
             accepted: None,
             resent: false,
             will: false,
@@ -374,6 +425,12 @@ impl Client {
             return;
         }
         let lives = if self.persistent { self.expiry } else { 0 };
+        let delay = u64::from(self.will_delay.min(lives));
+        // An older connection may end the session, and with it the delay.
+        let may_end = self.may_end || !is_alone;
+        if !may_end && book.is_after_store_death(self.opened.step) {
+            book.not_before.insert(number, at.now.after_secs(delay));
+        }
         let fate = match self.will_delay.min(lives) {
             0 => Fate::Must,
             _ if !is_alone => Fate::May,
@@ -385,23 +442,35 @@ impl Client {
     /// The connection is gone, for whatever reason; it may be so since `at.now`.
     pub fn lost(&mut self, book: &mut Book, at: Moment) {
         trace!(at.step, "client {} lost {:?}", self.index, self.link);
+        let was_up = matches!(self.link, Link::Up(_));
         match self.link {
             Link::Up(_) => self.lost = at,
             // Whether its session went on for a while, it cannot know.
             _ => {
                 self.missed_connack = true;
+                self.maybe_ended |= self.changes;
+                self.may_end |= self.changes;
                 self.doubt_wills(book);
             }
         }
         self.link = Link::Down;
         self.subscribing.clear();
         self.unsubscribing.clear();
-        self.under_way.clear();
         self.owed.clear();
         self.will = None;
-        if !self.persistent {
+        self.has_rivals = true;
+        if !self.persistent && was_up {
             self.forget(book, at);
         }
+    }
+
+    /// The broker surely knows that this client has no connection.
+    pub fn is_gone(&mut self, now: Instant) {
+        // Of a CONNECT without an answer nobody knows whether it was read.
+        let is_over = !self.persistent && !self.maybe_ended;
+        let lives = if is_over { 0 } else { self.expiry };
+        let since = *self.gone.get_or_insert(now);
+        self.has_expired |= now > since && now >= since.after_secs(u64::from(lives));
     }
 
     fn forget(&mut self, book: &mut Book, at: Moment) {
@@ -413,15 +482,33 @@ impl Client {
     }
 
     /// Sends acknowledgements that it owes, in order.
-    pub fn acknowledge(&mut self, most: usize) -> Vec<u8> {
+    pub fn acknowledge(&mut self, most: usize, now: Instant) -> Vec<u8> {
         let mut bytes = Vec::new();
         for _ in 0..most.min(self.owed.len()) {
-            if let Some((ack, frees)) = self.owed.pop_front() {
-                bytes.extend(ack);
-                frees.map(|id| self.under_way.remove(&id));
+            let Some(owed) = self.owed.pop_front() else {
+                break;
+            };
+            bytes.extend(owed.ack);
+            match owed.is_last {
+                true => self.window.free(owed.packet_id, now),
+                false => self.window.pubrec(owed.packet_id),
             }
         }
         bytes
+    }
+
+    fn owe(&mut self, packet: impl Fn(Ack<'static>) -> Packet<'static>, id: PacketId, code: u8) {
+        let ack = packet(Ack {
+            packet_id: id,
+            code,
+            properties: Properties::NONE,
+        });
+        let is_last = !matches!(ack, Packet::Pubrec(Ack { code: 0, .. }));
+        self.owed.push_back(Owed {
+            ack: self.bytes(&ack),
+            packet_id: id.get(),
+            is_last,
+        });
     }
 
     /// Reads what came; returns how many bytes were packets, and what to answer at once.
@@ -468,9 +555,8 @@ impl Client {
             Packet::Pubrel(ack) => {
                 let id = ack.packet_id.get();
                 self.received.remove(&id);
-                self.under_way.insert(id);
-                let bytes = self.ack(Packet::Pubcomp, ack.packet_id);
-                self.owed.push_back((bytes, Some(id)));
+                self.window.pubrel(id);
+                self.owe(Packet::Pubcomp, ack.packet_id, 0);
             }
             Packet::Suback(suback) => {
                 let asked = self.subscribing.remove(&suback.packet_id.get());
@@ -489,8 +575,9 @@ impl Client {
                 let (filter, before) = asked.ok_or("UNSUBACK for nothing")?;
                 self.subscriptions_ended(&filter, before, book, at);
             }
-            // Nobody takes over but this client itself, and then it reads this connection no more.
-            Packet::Disconnect(_) if !book.calm => {}
+            // Nobody takes over but another connection of this client.
+            Packet::Disconnect(d) if d.code == TAKEN_OVER && self.has_rivals => {}
+            Packet::Disconnect(d) if d.code == STARTS_OVER && book.store_death.is_some() => {}
             other => return Err(format!("for no reason: {other:?}")),
         }
         Ok(())
@@ -516,7 +603,7 @@ impl Client {
         at: Moment,
     ) -> Result<Vec<u8>, String> {
         // Another connection of this client has claimed its id meanwhile; this one is about to be closed.
-        if connack.code == SUPERSEDED {
+        if connack.code == SUPERSEDED && self.has_rivals {
             return Ok(Vec::new());
         }
         if connack.code != 0 {
@@ -533,15 +620,21 @@ impl Client {
         // 3.1 has no such flag: the client can only believe that its session is still there.
         let session = self.session.map(|s| &book.sessions[s]);
         let known = session.is_some_and(|s| s.ended.is_none());
-        let is_silent = self.version == Version::V31 && self.persistent;
+        let is_silent = self.version == Version::V31 && !self.clean;
         let present = connack.session_present || (is_silent && known);
         if let Some(number) = self.will {
             book.wills.insert(number, Fate::May);
         }
         self.settle_wills(present, book, at);
+        let maybe_ended = std::mem::replace(&mut self.maybe_ended, self.may_end);
+        if is_silent && !known && self.session.is_some() {
+            // It died with a store, or that was before this CONNACK, or before the session began.
+            self.doubt_session(book, at);
+            return Ok(self.resend(book));
+        }
         if !present {
             self.missed_connack = false;
-            let is_owed = known && self.persistent && at.now < self.expires();
+            let is_owed = known && !self.clean && !maybe_ended && at.now < self.expires();
             if is_owed && book.is_after_store_death(self.opened.step) {
                 return Err("a persistent session is not present any more".into());
             }
@@ -549,18 +642,22 @@ impl Client {
             self.session = Some(book.begin_session(self.index, self.persistent, self.opened, at));
             return Ok(Vec::new());
         }
-        if !self.persistent {
+        if self.clean {
             return Err("a clean session is present".into());
         }
-        if std::mem::take(&mut self.missed_connack) && at.now >= self.expires() {
+        if self.must_begin && !is_silent {
+            return Err("a session is present that has expired".into());
+        }
+        let has_expired = std::mem::take(&mut self.missed_connack) && at.now >= self.expires();
+        // Or it died with a store, and this one was begun by a connection that brought no CONNACK.
+        if has_expired || maybe_ended || !known {
             self.doubt_session(book, at);
         }
         match self.session {
             Some(session) => book.sessions[session].connections += 1,
             // Its first CONNACK was lost.
             None => {
-                self.session =
-                    Some(book.begin_session(self.index, self.persistent, self.opened, at));
+                self.session = Some(book.begin_session(self.index, true, self.opened, at));
             }
         }
         Ok(self.resend(book))
@@ -588,29 +685,31 @@ impl Client {
         book: &mut Book,
         at: Moment,
     ) -> Result<(), String> {
-        let mut first = true;
+        let number = std::str::from_utf8(publish.payload).ok();
+        let number = number.and_then(|s| s.parse::<u64>().ok());
+        let session = self.session.ok_or("no session")?;
+        let refused = self.refuses && number.is_some_and(|n| n % 5 == 0);
+        let code = if refused { QUOTA_EXCEEDED } else { 0 };
+        let (mut first, mut earliest) = (true, self.opened.now);
         if let Some(id) = publish.packet_id {
-            if !self.under_way.insert(id.get()) {
-                return Err(format!("packet id {id} is under way already"));
-            }
-            if self.under_way.len() > self.takes_at_most {
-                return Err(format!("more than {} under way", self.takes_at_most));
-            }
+            earliest = self.window.publish(id.get(), publish.payload.len())?;
             if publish.qos == Qos::ExactlyOnce {
-                first = self.received.insert(id.get());
-                self.owed.push_back((self.ack(Packet::Pubrec, id), None));
+                // What is refused is over, and its packet id free.
+                first = refused || self.received.insert(id.get());
+                self.owe(Packet::Pubrec, id, code);
             } else {
-                let ack = self.ack(Packet::Puback, id);
-                self.owed.push_back((ack, Some(id.get())));
+                self.owe(Packet::Puback, id, code);
             }
         }
-        let session = self.session.ok_or("no session")?;
+        let mut received = book.sessions[session].received.iter();
+        // It was refused before, and that was not heard.
+        if refused && publish.dup && received.any(|d| Some(d.number) == number) {
+            return Ok(());
+        }
         // What clears a retained message has no payload, so nobody knows which one it is.
         if !first || publish.payload.is_empty() {
             return Ok(());
         }
-        let number = std::str::from_utf8(publish.payload).ok();
-        let number = number.and_then(|s| s.parse::<u64>().ok());
         let (mut ids, mut expiry) = (Vec::new(), None);
         for property in publish.properties.iter() {
             match property {
@@ -627,8 +726,10 @@ impl Client {
             retain: publish.retain,
             ids,
             expiry,
+            is_five: self.version == Version::V5,
             step: at.step,
-            opened: self.opened,
+            now: at.now,
+            earliest,
         });
         Ok(())
     }

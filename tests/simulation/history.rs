@@ -26,9 +26,13 @@ pub fn history(seed: u64) -> Result<(), String> {
     let mut config = Config::default_local();
     config.max_inflight_messages = random.one_of(&[20, 20, 2, 1]);
     config.max_queued_messages = 100_000;
+    if random.one_in(5) {
+        config.max_inflight_bytes = random.one_of(&[1, 3, 6]);
+    }
     config.queue_qos0_messages = random.one_in(5);
     let capacity = random.one_of(&[1, 2, 4, 16, 1000, 1000]);
     let mut world = World::new(random, workers, capacity, config);
+    world.rests = world.random.one_in(2);
     world.chunk = world.random.one_of(&[1, 7, 200, 200]);
     for at in 0..3 + world.random.below(6) {
         add_client(&mut world, at);
@@ -47,14 +51,19 @@ fn add_client(world: &mut World, at: usize) {
         .one_of(&[Version::V311, Version::V5, Version::V5, Version::V31]);
     let index = world.client(version, at.is_multiple_of(2));
     let window = usize::from(world.config.max_inflight_messages);
-    let takes = world.random.one_of(&[u16::MAX, u16::MAX, 3, 1]);
+    let takes = world.random.one_of(&[u16::MAX, u16::MAX, 3, 2, 1]);
     let expiry = world.random.one_of(&[FOREVER, FOREVER, 3, 10]);
+    let refuses = world.random.one_in(5);
+    let changes = world.random.one_in(3);
     let client = &mut world.clients[index];
-    client.takes_at_most = window;
+    client.changes = changes;
+    client.window.most = window;
+    client.window.bytes_most = world.config.max_inflight_bytes as usize;
     if version == Version::V5 {
         client.takes = takes;
-        client.takes_at_most = window.min(usize::from(takes));
+        client.window.most = window.min(usize::from(takes));
         client.expiry = expiry;
+        client.refuses = refuses;
     }
 }
 
@@ -63,6 +72,9 @@ fn step(world: &mut World, faults: u64) -> Result<(), String> {
     world.now.0 += world.random.next() % 500_000;
     if world.random.one_in(150) {
         world.now = world.now.after_millis(world.random.next() % 3000);
+    }
+    if world.rests && world.random.one_in(150) {
+        return rest(world);
     }
     match world.random.below(20) {
         0..=11 => some_turn(world),
@@ -90,6 +102,16 @@ fn step(world: &mut World, faults: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// Everything that is under way arrives. Sometimes so much time passes that sessions expire.
+fn rest(world: &mut World) -> Result<(), String> {
+    world.settle()?;
+    if world.random.one_in(3) {
+        world.now = world.now.after_secs(world.random.one_of(&[3, 10]));
+        world.settle()?;
+    }
+    Ok(())
+}
+
 fn some_turn(world: &mut World) {
     let slot = MemberId::new(world.random.below(world.workers + 1)).unwrap();
     let most = 1 + world.random.below(8);
@@ -113,6 +135,12 @@ fn finish(world: &mut World) -> Result<(), String> {
     }
     for _ in 0..4 {
         for client in 0..world.clients.len() {
+            if world.clients[client].changes {
+                (
+                    world.clients[client].persistent,
+                    world.clients[client].clean,
+                ) = (true, false);
+            }
             if world.clients[client].persistent && world.clients[client].link == Link::Down {
                 let slot = world.any_worker();
                 world.connect(client, slot, None);
@@ -246,6 +274,7 @@ fn publish(world: &mut World, client: usize) {
 /// A client connects anywhere, perhaps with a will.
 fn come(world: &mut World, client: usize) {
     let slot = world.any_worker();
+    choose_kind(world, client);
     if world.random.one_in(2) {
         return world.connect(client, slot, None);
     }
@@ -259,6 +288,7 @@ fn come(world: &mut World, client: usize) {
         clears: false,
         expiry: None,
         sent: world.step,
+        sent_at: world.now,
         accepted: None,
         resent: false,
         will: true,
@@ -274,9 +304,25 @@ fn come(world: &mut World, client: usize) {
     world.book.publishes[number as usize].pipe = pipe.unwrap_or_default();
 }
 
+/// Some clients come with a new session, or one that ends with the connection, now and then.
+fn choose_kind(world: &mut World, client: usize) {
+    if !world.clients[client].changes {
+        return;
+    }
+    let is_five = world.clients[client].version == Version::V5;
+    let persistent = !world.random.one_in(3);
+    // In 3.x the two are one.
+    let clean = match is_five {
+        true => world.random.one_in(3),
+        false => !persistent,
+    };
+    world.clients[client].persistent = persistent;
+    world.clients[client].clean = clean;
+}
+
 /// Something dies, or is believed to.
 fn fault(world: &mut World, faults: u64) {
-    match world.random.below(5) {
+    match world.random.below(7) {
         0 | 1 => {
             let client = world.random.below(world.clients.len());
             world.close(client);
@@ -297,9 +343,41 @@ fn fault(world: &mut World, faults: u64) {
             let joiner = world.newest;
             die(world, joiner);
         }
+        5 if faults >= TAKEOVERS => storm(world),
+        6 if faults >= WORKERS => die_together(world, faults),
         _ if faults >= STORE && world.random.one_in(3) => die(world, MemberId::STORE),
         _ => {}
     }
+}
+
+/// A few clients come again and again, faster than anybody hears of it.
+fn storm(world: &mut World) {
+    let first = world.random.below(world.clients.len());
+    let second = world.random.below(world.clients.len());
+    for _ in 0..world.random.one_of(&[3, 6, 20]) {
+        let client = world.random.one_of(&[first, first, second]);
+        if world.clients[client].link != Link::Down {
+            world.abandon(client);
+        }
+        come(world, client);
+        for _ in 0..world.random.below(4) {
+            some_turn(world);
+        }
+        if world.is_up(client) {
+            publish(world, client);
+        }
+    }
+}
+
+/// Two workers, or a worker and the store, before anybody hears of either.
+fn die_together(world: &mut World, faults: u64) {
+    let first = world.any_worker();
+    let second = match faults >= STORE && world.random.one_in(6) {
+        true => MemberId::STORE,
+        false => world.any_worker(),
+    };
+    die(world, first);
+    die(world, second);
 }
 
 fn die(world: &mut World, slot: MemberId) {

@@ -15,9 +15,11 @@
 
 mod book;
 mod client;
+mod expiry;
 mod history;
 mod mesh;
 mod oracle;
+mod quiet;
 mod scripted;
 mod trace;
 mod turn;

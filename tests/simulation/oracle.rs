@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mosquitto::mqtt::Qos;
 
 use crate::book::{Book, Delivery, Fate, Publish, Session, Subscription};
+use crate::expiry::check_expiry;
 
 impl Book {
     /// Checks everything, at the end, when all is quiet.
@@ -29,6 +30,8 @@ impl Book {
         self.check_order(session)?;
         self.check_will_order(session)?;
         self.check_loss(session)?;
+        self.check_nothing_expires_early(session)?;
+        self.check_no_will_comes_early(session)?;
         self.check_retained_times(session)?;
         self.check_retained_or_live(session)?;
         self.check_no_older_after_newer(session)
@@ -405,7 +408,7 @@ impl Session {
 
 impl Publish {
     /// Whether it may be gone by the end of a history.
-    fn may_expire(&self) -> bool {
+    pub fn may_expire(&self) -> bool {
         self.expiry.is_some_and(|secs| secs < 1000)
     }
 
@@ -422,28 +425,6 @@ fn check_ids(delivery: &Delivery, possible: &[u32]) -> Result<(), String> {
     match delivery.ids.iter().find(wrong) {
         Some(id) => Err(format!("with identifier {id}, possible are {possible:?}")),
         None => Ok(()),
-    }
-}
-
-/// The expiry goes on counting in the broker [MQTT-3.3.2-6]; what has expired is not sent any more.
-fn check_expiry(delivery: &Delivery, publish: &Publish) -> Result<(), String> {
-    let (Some(secs), false) = (publish.expiry, delivery.dup) else {
-        return Ok(());
-    };
-    let Some(accepted) = publish.accepted else {
-        return Ok(());
-    };
-    // It cannot have waited less than from its PUBACK until the connection was opened that brought it.
-    let waited = delivery.opened.now.since(accepted.now);
-    if !publish.resent && waited.as_secs() >= u64::from(secs) {
-        return Err(format!("sent {waited:?} after it came"));
-    }
-    match delivery.expiry {
-        Some(left) if left > secs => Err("it lives longer than at first".into()),
-        Some(left) if !publish.resent && u64::from(left) > u64::from(secs) - waited.as_secs() => {
-            Err("the time that it waited does not count".into())
-        }
-        _ => Ok(()),
     }
 }
 

@@ -78,7 +78,7 @@ pub struct Member {
 pub struct Pipe {
     pub slot: MemberId,
     /// Whose it is; nobody's in a script.
-    client: Option<usize>,
+    pub client: Option<usize>,
     /// Who accepted it.
     pub accepted: Option<(Incarnation, ConnId)>,
     pub to_broker: VecDeque<u8>,
@@ -107,6 +107,8 @@ pub struct World {
     pub log: Log,
     pub config: Rc<Config>,
     pub workers: usize,
+    /// It comes to rest now and then.
+    pub rests: bool,
     /// The member that started last.
     pub newest: MemberId,
     /// Bytes that are read from a connection at once, at most.
@@ -156,6 +158,7 @@ impl World {
             log: Log::new(mask),
             config: Rc::new(config),
             workers,
+            rests: false,
             newest: MemberId::STORE,
             chunk: 200,
             heard: 0,
@@ -330,7 +333,7 @@ impl World {
         );
         let key = self.dial(Some(client), slot);
         let at = self.moment();
-        let bytes = self.clients[client].connect(key, will, at);
+        let bytes = self.clients[client].connect(key, will, &mut self.book, at);
         self.write(key, &bytes);
     }
 
@@ -438,7 +441,8 @@ impl World {
 
     /// A client sends up to `most` of the acknowledgements that it owes.
     pub fn client_acknowledges(&mut self, client: usize, most: usize) {
-        let bytes = self.clients[client].acknowledge(most);
+        let now = self.now;
+        let bytes = self.clients[client].acknowledge(most, now);
         self.send(client, &bytes);
     }
 
@@ -459,7 +463,7 @@ impl World {
             let now = self.fingerprint();
             still = if now == before { still + 1 } else { 0 };
             if still > 4 {
-                return Ok(());
+                return self.come_to_rest();
             }
             before = now;
         }

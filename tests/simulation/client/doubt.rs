@@ -34,7 +34,7 @@ impl Client {
     /// not sent to the end.
     pub(super) fn doubt_session(&mut self, book: &mut Book, at: Moment) {
         let Some(old) = self.session else { return };
-        let new = book.begin_session(self.index, self.persistent, self.opened, at);
+        let new = book.begin_session(self.index, true, self.opened, at);
         book.sessions[old].ended.get_or_insert(at.step);
         let mut subscriptions = book.sessions[old].subscriptions.clone();
         for subscription in &mut subscriptions {
@@ -42,7 +42,6 @@ impl Client {
             subscription.until.get_or_insert(at.step);
         }
         book.sessions[new].subscriptions = subscriptions;
-        book.sessions[new].began = book.sessions[old].began;
         self.session = Some(new);
         self.received.clear();
         // Packet ids are to be free again on the other side too.
