@@ -232,7 +232,7 @@ impl Worker {
         let next = queued
             .map(|(l, gate)| {
                 gate.credit
-                    .wait(self.listener_rates(*l), now)
+                    .wait(true, self.listener_rates(*l), now)
                     .unwrap_or(now)
             })
             .min();
