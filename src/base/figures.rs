@@ -78,12 +78,16 @@ figures! {
     Peak clients_maximum,
     /// Sessions that ended because nobody came back in time.
     Total clients_expired,
+    /// Messages that were not retained, since there are too many.
+    Total retained_dropped,
     /// Retained messages.
     Now retained,
     /// Messages that are kept, retained ones included, each once however many wait for it.
     Now stored_messages,
     /// Their payloads.
     Now stored_bytes,
+    /// Payload bytes in queues, each message once for every client that it waits for.
+    Now queued_bytes,
     /// What this process holds on its heap.
     Now heap_current,
     /// The most that it ever held.

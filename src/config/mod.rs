@@ -52,6 +52,10 @@ pub struct Config {
     pub allow_zero_length_clientid: bool,
     /// What assigned client ids start with, where a listener does not say otherwise.
     pub auto_id_prefix: String,
+    /// PUBLISH packets that one client may send in a second; 0 is no limit.
+    pub client_message_rate: u32,
+    /// Bytes that one client may send in a second; 0 is no limit.
+    pub client_byte_rate: u32,
     /// Seconds that a connection may take to be let in.
     pub connect_timeout: u16,
     /// Bytes that wait to be written to one connection, about.
@@ -67,14 +71,24 @@ pub struct Config {
     pub global_max_connections: i32,
     /// QoS 1 and 2 messages under way to one client; at least 1, 65535 is no limit.
     pub max_inflight_messages: u16,
+    /// Bytes of QoS 1 and 2 messages under way to one client; `u64::MAX` is no limit.
+    pub max_inflight_bytes: u64,
     /// Messages that wait for one client; `u32::MAX` is no limit.
     pub max_queued_messages: u32,
     /// Bytes that wait for one client; `u64::MAX` is no limit.
     pub max_queued_bytes: u64,
+    /// Bytes that wait for all clients; `u64::MAX` is no limit.
+    pub global_max_queued_bytes: u64,
+    /// What a full queue drops.
+    pub queue_policy: QueuePolicy,
     /// The largest packet accepted from a client.
     pub max_packet_size: u32,
     /// The longest keep-alive in seconds; 0 is no limit.
     pub max_keepalive: u16,
+    /// Topics with a retained message at most; `u32::MAX` is no limit.
+    pub global_max_retained_messages: u32,
+    /// Minutes after which a retained message is forgotten; `None` is never.
+    pub retain_expiry_interval: Option<u32>,
     /// Whether retained messages are supported.
     pub retain_available: bool,
     /// Whether QoS 0 messages wait for persistent clients too.
@@ -110,6 +124,10 @@ pub struct Listener {
     pub versions: Versions,
     /// Whether the user name takes the place of the client id.
     pub use_username_as_clientid: bool,
+    /// PUBLISH packets that all clients together may send in a second; 0 is no limit.
+    pub message_rate: u32,
+    /// Bytes that all clients together may send in a second; 0 is no limit.
+    pub byte_rate: u32,
     /// When the system asks a silent peer whether it is still there.
     pub tcp_keepalive: Option<TcpKeepalive>,
 }
@@ -156,6 +174,15 @@ impl Versions {
     };
 }
 
+/// What a full queue drops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum QueuePolicy {
+    /// The new message.
+    DropNewest,
+    /// The message that has waited longest.
+    DropOldest,
+}
+
 /// How many workers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Workers {
@@ -199,6 +226,8 @@ impl Listener {
             auto_id_prefix: None,
             versions: Versions::ALL,
             use_username_as_clientid: false,
+            message_rate: 0,
+            byte_rate: 0,
             tcp_keepalive: None,
         }
     }
@@ -249,6 +278,8 @@ impl Config {
             allow_anonymous: true,
             allow_zero_length_clientid: true,
             auto_id_prefix: "auto-".to_owned(),
+            client_message_rate: 0,
+            client_byte_rate: 0,
             connect_timeout: 60,
             max_output_bytes: 4 * 1024 * 1024,
             global_max_output_bytes: None,
@@ -256,10 +287,15 @@ impl Config {
             global_max_clients: -1,
             global_max_connections: -1,
             max_inflight_messages: 20,
+            max_inflight_bytes: u64::MAX,
             max_queued_messages: 1000,
             max_queued_bytes: u64::MAX,
+            global_max_queued_bytes: u64::MAX,
+            queue_policy: QueuePolicy::DropNewest,
             max_packet_size: 2_000_000,
             max_keepalive: 0,
+            global_max_retained_messages: u32::MAX,
+            retain_expiry_interval: None,
             retain_available: true,
             queue_qos0_messages: false,
             set_tcp_nodelay: false,

@@ -140,7 +140,9 @@ mod tests {
     use super::*;
     use crate::base::limits::{RING_BYTES_MAX, RING_SIZE_BYTES_MIN};
     use crate::base::log::LogMask;
-    use crate::config::{Listener, LogDest, SocketDomain, TcpKeepalive, Versions, Workers};
+    use crate::config::{
+        Listener, LogDest, QueuePolicy, SocketDomain, TcpKeepalive, Versions, Workers,
+    };
 
     /// A text as the parser makes it: no control characters, no white space around it.
     fn text() -> impl Strategy<Value = String> {
@@ -167,6 +169,7 @@ mod tests {
             versions,
             any::<bool>(),
             prop::option::of((1..=32_767u16, 1..=32_767u16, 1..=127u8)),
+            (0..=0x7fff_ffffu32, 0..=0x7fff_ffffu32),
         )
             .prop_map(
                 |(
@@ -180,6 +183,7 @@ mod tests {
                     versions,
                     use_username_as_clientid,
                     keepalive,
+                    (message_rate, byte_rate),
                 )| {
                     Listener {
                         port,
@@ -191,6 +195,8 @@ mod tests {
                         auto_id_prefix,
                         versions,
                         use_username_as_clientid,
+                        message_rate,
+                        byte_rate,
                         tcp_keepalive: keepalive.map(|(idle_secs, interval_secs, count)| {
                             TcpKeepalive {
                                 idle_secs,
@@ -255,10 +261,12 @@ mod tests {
             clientid_prefixes in prop::option::of(text()),
             connect_timeout in 1..=u16::MAX,
             max_output_bytes in 4096..=0x7fff_ffffu32,
+            rates in (0..=0x7fff_ffffu32, 0..=0x7fff_ffffu32),
             global_max_output_bytes in prop::option::of(0..=u64::MAX / 2),
         ) -> Config {
             Config {
-                clientid_prefixes, connect_timeout, max_output_bytes, global_max_output_bytes, ..processes
+                clientid_prefixes, connect_timeout, max_output_bytes, global_max_output_bytes,
+                client_message_rate: rates.0, client_byte_rate: rates.1, ..processes
             }
         }
     }
@@ -271,6 +279,11 @@ mod tests {
             global_max_clients in -1..=i32::MAX,
             global_max_connections in -1..=i32::MAX,
             max_inflight_messages in 1..=u16::MAX,
+            global_max_retained_messages in prop_oneof![Just(u32::MAX), 1..=0x7fff_ffffu32],
+            retain_expiry_interval in prop::option::of(1..=10_000_000u32),
+            max_inflight_bytes in prop_oneof![Just(u64::MAX), 1..=0x7fff_ffffu64],
+            global_max_queued_bytes in prop_oneof![Just(u64::MAX), 1..=u64::MAX / 4],
+            queue_policy in prop_oneof![Just(QueuePolicy::DropNewest), Just(QueuePolicy::DropOldest)],
             max_queued_messages in prop_oneof![Just(u32::MAX), 1..=0x7fff_ffffu32],
             max_queued_bytes in prop_oneof![Just(u64::MAX), 1..=u64::MAX / 4],
             max_packet_size in 20..=0x7fff_ffffu32,
@@ -283,7 +296,8 @@ mod tests {
                 flags;
             Config {
                 allow_anonymous, allow_zero_length_clientid, retain_available, queue_qos0_messages, set_tcp_nodelay,
-                auto_id_prefix, global_max_clients, global_max_connections, max_inflight_messages, max_queued_messages, max_queued_bytes, max_packet_size,
+                auto_id_prefix, global_max_clients, global_max_connections, max_inflight_messages,
+                max_inflight_bytes, global_max_queued_bytes, global_max_retained_messages, retain_expiry_interval, queue_policy, max_queued_messages, max_queued_bytes, max_packet_size,
                 max_keepalive, persistent_client_expiration, message_size_limit, sys_interval, ..processes
             }
         }

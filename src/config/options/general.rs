@@ -57,6 +57,23 @@ pub static ROWS: &[Row] = &[
     )
     .accepts_any(),
     Row::new(
+        "client_byte_rate",
+        Kind::int_from(0),
+        "0",
+        "Bytes that one client may send in a second; 0 is no limit. Who was quiet may send those of a second at once. A \
+         client that sends more is not disconnected: it is not read until it has credit again. Only here, not in the \
+         original.",
+    )
+    .is(global!(client_byte_rate)),
+    Row::new(
+        "client_message_rate",
+        Kind::int_from(0),
+        "0",
+        "Messages that one client may publish in a second, as with client_byte_rate; 0 is no limit. Only here, not in \
+         the original.",
+    )
+    .is(global!(client_message_rate)),
+    Row::new(
         "clientid_prefixes",
         Kind::TEXT,
         "unset",
@@ -109,6 +126,17 @@ pub static ROWS: &[Row] = &[
     )
     .is(global!(global_max_connections)),
     Row::new(
+        "global_max_queued_bytes",
+        Kind::Limit {
+            max: i64::MAX - 1,
+        },
+        "0",
+        "Bytes of messages that may wait for all clients together beyond those under way; 0 is no limit. A message that \
+         waits for many clients counts for each. What waits in another process is known a tenth of a second later, so \
+         that a burst may exceed it by what comes in that time. Only here, not in the original.",
+    )
+    .is(global_limit!(global_max_queued_bytes)),
+    Row::new(
         "global_max_output_bytes",
         Kind::Special("auto | BYTES"),
         "auto",
@@ -123,6 +151,17 @@ pub static ROWS: &[Row] = &[
             vec![bytes.unwrap_or_else(|| "auto".to_owned())]
         }),
     })),
+    Row::new(
+        "global_max_retained_messages",
+        Kind::Limit {
+            max: i32::MAX as i64,
+        },
+        "0",
+        "Topics that may have a retained message; 0 is no limit. Beyond it a message on another topic is sent to \
+         subscribers but not retained, and the log says so. Those that are retained can always be replaced and cleared. \
+         Only here, not in the original.",
+    )
+    .is(global_limit!(global_max_retained_messages)),
     Row::new(
         "include_dir",
         Kind::Special("DIRECTORY"),
@@ -141,9 +180,11 @@ pub static ROWS: &[Row] = &[
             max: i32::MAX as i64,
         },
         "0",
-        "Bytes of QoS 1 and 2 messages that may be under way to one client; 0 is no limit.",
+        "Bytes of QoS 1 and 2 messages that may be under way to one client; 0 is no limit. The last message may exceed \
+         it, so that one of any size can be sent.",
     )
-    .accepts(&["0"]),
+    .new_connections()
+    .is(global_limit!(max_inflight_bytes)),
     Row::new(
         "max_inflight_messages",
         Kind::Limit {
@@ -191,7 +232,8 @@ pub static ROWS: &[Row] = &[
             max: i64::MAX - 1,
         },
         "0",
-        "Bytes of messages that may wait for one client beyond those under way; 0 is no limit.",
+        "Bytes of messages that may wait for one client beyond those under way; 0 is no limit. The last message may \
+         exceed it.",
     )
     .is(global_limit!(max_queued_bytes)),
     Row::new(
@@ -200,8 +242,8 @@ pub static ROWS: &[Row] = &[
             max: i32::MAX as i64,
         },
         "1000",
-        "QoS 1 and 2 messages that may wait for one client beyond those under way; 0 is no limit. Further ones are \
-         dropped.",
+        "QoS 1 and 2 messages that may wait for one client beyond those under way; 0 is no limit. For an absent client \
+         those under way count too. See queue_policy for what is dropped then.",
     )
     .is(global_limit!(max_queued_messages)),
     Row::new(
@@ -255,6 +297,14 @@ pub static ROWS: &[Row] = &[
     .restart()
     .is(global!(pid_file)),
     Row::new(
+        "queue_policy",
+        Kind::Choice(&["drop-newest", "drop-oldest"]),
+        "drop-newest",
+        "What is dropped when a limit on queued messages or bytes is reached: the new message, or the one that has \
+         waited longest for this client. Only here, not in the original.",
+    )
+    .is(global!(queue_policy)),
+    Row::new(
         "queue_qos0_messages",
         Kind::Bool,
         "false",
@@ -265,7 +315,8 @@ pub static ROWS: &[Row] = &[
         "retain_available",
         Kind::Bool,
         "true",
-        "Whether clients may publish retained messages. If not, a client that does is disconnected.",
+        "Whether clients may publish retained messages. If not, a client that does is disconnected. Messages that \
+         were retained before a reload stay.",
     )
     .is(global!(retain_available)),
     Row::new(
@@ -275,8 +326,10 @@ pub static ROWS: &[Row] = &[
             max: 10_000_000,
         },
         "unset",
-        "Minutes after which a retained message is forgotten.",
-    ),
+        "Minutes after which a retained message is forgotten, unless it expires earlier by itself. A reload changes \
+         nothing for messages that are retained already.",
+    )
+    .is(global!(retain_expiry_interval)),
     Row::new(
         "ring_size",
         Kind::Special("auto | BYTES"),

@@ -54,6 +54,8 @@ pub struct Store {
     /// Shared subscriptions, of persistent sessions and of transient ones.
     groups: Groups<Rc<StoredMessage>>,
     retained: Retained<Kept>,
+    /// Messages on further topics are not being retained, and the log said so.
+    refuses_to_retain: bool,
     /// Counts what was retained, so that a subscription knows what came after it.
     retained_stamp: u64,
     /// Clients whose claim waits for the last holder's records to be applied everywhere.
@@ -67,6 +69,9 @@ pub struct Store {
     collecting: VecDeque<Collecting>,
     requests: VecDeque<Request>,
     requests_of: BTreeMap<MemberId, usize>,
+    /// Bytes that wait in the queues of sessions, and in other members' queues as they said last.
+    bytes_waiting: u64,
+    queued_elsewhere: u64,
     /// Sessions that have something to be fed when there is room again.
     stalled: Vec<ClientNumber>,
     /// Retained topics that may still be looked at for sessions in this turn.
@@ -104,6 +109,7 @@ impl Store {
             index: Index::new(),
             groups: Groups::new(seed),
             retained: Retained::default(),
+            refuses_to_retain: false,
             retained_stamp: 0,
             awaiting_mark: BTreeSet::new(),
             fading: VecDeque::new(),
@@ -114,6 +120,8 @@ impl Store {
             reading: None,
             requests: VecDeque::new(),
             requests_of: BTreeMap::new(),
+            bytes_waiting: 0,
+            queued_elsewhere: 0,
             stalled: Vec::new(),
             retained_steps: RETAINED_STEPS_PER_TURN,
             shared_steps: SHARED_STEPS_PER_TURN,

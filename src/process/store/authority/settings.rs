@@ -1,6 +1,6 @@
 //! What the operator decides about the store.
 
-use crate::config::Config;
+use crate::config::{Config, QueuePolicy};
 use crate::directory::Seats;
 
 /// What the operator decides about the store.
@@ -14,14 +14,24 @@ pub struct StoreSettings {
     pub global_max_clients: i32,
     /// QoS 1 and 2 messages unacknowledged towards one client; 0 is as many as the client takes.
     pub max_inflight_messages: u16,
+    /// Bytes of payload in those, about.
+    pub max_inflight_bytes: u64,
     /// Messages that wait for one client beyond those; 0 is no limit.
     pub max_queued_messages: u32,
     /// Bytes of payload that wait for one client; 0 is no limit.
     pub max_queued_bytes: u64,
+    /// Bytes of payload that wait for all clients.
+    pub global_max_queued_bytes: u64,
+    /// A full queue drops what has waited longest instead of the new message.
+    pub drops_oldest: bool,
     /// Persistent sessions get QoS 0 messages through the store, also while nobody is attached.
     pub queue_qos0_messages: bool,
     /// Whether anything is retained.
     pub retain_available: bool,
+    /// Topics that have a retained message at most.
+    pub global_max_retained_messages: usize,
+    /// Seconds after which a retained message is forgotten; `None` is never.
+    pub retain_expiry_secs: Option<u64>,
     /// Seconds after which any session without a connection ends; `None` is as long as the client asked for.
     pub persistent_client_expiration: Option<u32>,
 }
@@ -35,10 +45,18 @@ impl StoreSettings {
             global_max_connections: config.global_max_connections,
             global_max_clients: config.global_max_clients,
             max_inflight_messages: config.max_inflight_messages,
+            max_inflight_bytes: config.max_inflight_bytes,
             max_queued_messages: config.max_queued_messages,
             max_queued_bytes: config.max_queued_bytes,
+            global_max_queued_bytes: config.global_max_queued_bytes,
+            drops_oldest: config.queue_policy == QueuePolicy::DropOldest,
             queue_qos0_messages: config.queue_qos0_messages,
             retain_available: config.retain_available,
+            global_max_retained_messages: match config.global_max_retained_messages {
+                u32::MAX => usize::MAX,
+                most => usize::try_from(most).unwrap_or(usize::MAX),
+            },
+            retain_expiry_secs: config.retain_expiry_interval.map(|m| u64::from(m) * 60),
             persistent_client_expiration: expiration
                 .map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
         }

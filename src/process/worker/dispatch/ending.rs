@@ -125,6 +125,7 @@ impl Worker {
         if conn.stage != Stage::Connected {
             self.strangers.left(conn.from.listener);
         }
+        self.backlog.change(conn.client.window.waiting_bytes(), 0);
         self.log_ending(&conn, ending, cx);
         let before = conn.output.len();
         say_good_bye(&mut conn, ending);
@@ -135,6 +136,7 @@ impl Worker {
         }
         self.note_over(&mut conn);
         self.forget_requests(id);
+        self.pauses.forget(id, &conn);
         match conn.stage {
             Stage::AwaitConnect => {}
             Stage::Claiming => {
@@ -292,6 +294,7 @@ impl Worker {
     /// Keep-alive timers: connections that may have been silent for too long come out of `pop_silent`.
     pub fn tick<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
         self.end_slow_readers(cx);
+        self.end_pauses(cx);
         while let Some(due) = self.timers.take_due(cx.now) {
             for id in due {
                 let Some(conn) = self.conns.get(id).filter(|c| c.look_at <= cx.now) else {
@@ -380,6 +383,10 @@ impl Worker {
             return;
         };
         if let Some((reason, _)) = conn.evicting {
+            // What was read and had to wait is the client's word too.
+            if conn.pause.is_on() {
+                self.consume_partial(id, cx);
+            }
             return self.close(id, Ending::Evicted(reason), cx);
         }
         match silence_ends(conn, &self.config) {

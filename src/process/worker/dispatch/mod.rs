@@ -4,6 +4,7 @@
 //! leaves bytes for clients in their outputs. It knows no descriptors. The event loop and the simulation drive it:
 //! `record`/`input`/`tick`, then `end_of_turn`, flush, `flushed`, then the outputs.
 
+mod backlog;
 mod connect;
 mod connection;
 mod ending;
@@ -12,6 +13,7 @@ mod figures;
 mod live;
 mod members;
 mod publish;
+mod rates;
 mod say;
 mod shared;
 mod slow_readers;
@@ -26,6 +28,7 @@ use std::rc::Rc;
 
 use slotmap::SlotMap;
 
+use backlog::Backlog;
 use connect::still_admitted;
 pub use connection::{AcceptedFrom, ConnId};
 use connection::{Connection, LocalSubscription, Stage, Will};
@@ -33,6 +36,7 @@ use ending::Ending;
 pub use ending::HangUp;
 use fan_out::FanOut;
 use members::IndexJob;
+use rates::Pauses;
 use say::Held;
 pub use slow_readers::Machine;
 use strangers::Strangers;
@@ -61,6 +65,7 @@ pub struct Worker {
     incarnation: Incarnation,
     conns: SlotMap<ConnId, Connection>,
     strangers: Strangers,
+    backlog: Backlog,
     /// What this worker's clients subscribed to.
     local: Index<ConnId, LocalSubscription>,
     /// What this worker wants from the others, as it was announced.
@@ -111,6 +116,7 @@ pub struct Worker {
     /// What all members together hold on their heaps, as of a moment ago.
     heap_bytes: u64,
     machine: Machine,
+    pauses: Pauses,
 }
 
 impl Worker {
@@ -124,11 +130,13 @@ impl Worker {
     ) -> Self {
         let hash = FilterHash::new(hash_key);
         Self {
+            pauses: Pauses::new(&config),
             config,
             me,
             incarnation,
             conns: SlotMap::with_key(),
             strangers: Strangers::default(),
+            backlog: Backlog::default(),
             local: Index::new(),
             interest: Interest::new(hash.clone()),
             foreign: Foreign::new(hash),
@@ -166,6 +174,7 @@ impl Worker {
     /// that would not be let in any more end.
     pub fn set_config(&mut self, config: Rc<Config>) {
         self.config = config;
+        self.set_rates();
         let refused = |(_, conn): &(ConnId, &Connection)| {
             conn.stage == Stage::Connected && still_admitted(conn, &self.config).is_err()
         };
@@ -208,6 +217,7 @@ impl Worker {
             && self.requests_waiting() < REQUESTS_WAITING_MAX
             && self.conns.get(id).is_some_and(|conn| {
                 !conn.is_full()
+                    && !conn.pause.is_on()
                     && conn.client.retained_waiting.len() < RETAINED_WAITING_MAX
                     && match conn.stage {
                         // Clients need not wait for CONNACK [MQTT-3.1.4-5], nor with closing; what they said before
@@ -264,7 +274,8 @@ impl Worker {
         }
     }
 
-    /// Acts on the whole packets at the start of `bytes`; returns how many bytes they were.
+    /// Acts on the whole packets at the start of `bytes`, as far as there is credit for them; returns how many bytes
+    /// they were.
     fn consume<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) -> usize {
         let mut used = 0;
         while let Some(conn) = self.conns.get(id) {
@@ -287,6 +298,11 @@ impl Worker {
                     break;
                 }
             };
+            let is_message = found.first >> 4 == 3;
+            if !self.has_credit(id, is_message, cx) {
+                break;
+            }
+            self.spend_credit(id, found.len, is_message, cx.now);
             used += found.len;
             count_packet(&mut self.counted.received, found.first);
             match decode::decode(found, version) {
@@ -384,7 +400,8 @@ impl Worker {
         if self.is_due(cx) {
             Some(cx.now)
         } else {
-            self.timers.next()
+            let due = [self.timers.next(), self.pauses_end(cx.now)];
+            due.into_iter().flatten().min()
         }
     }
 

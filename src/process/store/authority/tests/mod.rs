@@ -103,8 +103,13 @@ const SETTINGS: StoreSettings = StoreSettings {
     max_inflight_messages: 20,
     max_queued_messages: 1000,
     max_queued_bytes: 0,
+    max_inflight_bytes: u64::MAX,
+    global_max_queued_bytes: u64::MAX,
+    drops_oldest: false,
     queue_qos0_messages: false,
     retain_available: true,
+    global_max_retained_messages: usize::MAX,
+    retain_expiry_secs: None,
     persistent_client_expiration: None,
 };
 
