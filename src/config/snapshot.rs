@@ -165,6 +165,7 @@ mod tests {
             any::<Option<bool>>(),
             prop::option::of(text()),
             versions,
+            (any::<u16>(), any::<u16>(), prop::option::of(text())),
             any::<bool>(),
         )
             .prop_map(
@@ -177,6 +178,7 @@ mod tests {
                     allow_anonymous,
                     auto_id_prefix,
                     versions,
+                    (max_topic_alias, max_topic_alias_broker, mount_point),
                     use_username_as_clientid,
                 )| {
                     Listener {
@@ -188,6 +190,9 @@ mod tests {
                         allow_anonymous,
                         auto_id_prefix,
                         versions,
+                        max_topic_alias,
+                        max_topic_alias_broker,
+                        mount_point: mount_point.filter(|m| !m.contains(['+', '#'])),
                         use_username_as_clientid,
                     }
                 },
