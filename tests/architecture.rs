@@ -40,7 +40,7 @@ const fn doing(path: &'static str, may_name: &'static [&'static str]) -> Room {
 const ROOMS: &[Room] = &[
     pure("base", &[]),
     pure("mqtt", &["base"]),
-    pure("session", &["base", "mqtt", "config"]),
+    pure("session", &["base", "mqtt", "config", "queue"]),
     pure("router", &["base", "mqtt", "ipc"]),
     pure("directory", &["base", "mqtt", "ipc"]),
     pure("queue", &["base", "mqtt", "ipc"]),

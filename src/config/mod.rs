@@ -52,6 +52,13 @@ pub struct Config {
     pub allow_zero_length_clientid: bool,
     /// What assigned client ids start with, where a listener does not say otherwise.
     pub auto_id_prefix: String,
+    /// Seconds that a connection may take to be let in.
+    pub connect_timeout: u16,
+    /// Bytes that wait to be written to one connection, about.
+    pub max_output_bytes: u32,
+    /// Bytes that wait to be written to all connections of the broker; 0 is no limit, `None` is a part of the
+    /// machine's memory.
+    pub global_max_output_bytes: Option<u64>,
     /// What every client id must start with.
     pub clientid_prefixes: Option<String>,
     /// Clients at most, with the absent ones that have a session; zero or less is no limit.
@@ -60,10 +67,16 @@ pub struct Config {
     pub global_max_connections: i32,
     /// QoS 1 and 2 messages under way to one client; at least 1, 65535 is no limit.
     pub max_inflight_messages: u16,
+    /// Bytes of QoS 1 and 2 messages under way to one client; `u64::MAX` is no limit.
+    pub max_inflight_bytes: u64,
     /// Messages that wait for one client; `u32::MAX` is no limit.
     pub max_queued_messages: u32,
     /// Bytes that wait for one client; `u64::MAX` is no limit.
     pub max_queued_bytes: u64,
+    /// Bytes that wait for all clients; `u64::MAX` is no limit.
+    pub global_max_queued_bytes: u64,
+    /// What a full queue drops.
+    pub queue_policy: QueuePolicy,
     /// The largest packet accepted from a client.
     pub max_packet_size: u32,
     /// The longest keep-alive in seconds; 0 is no limit.
@@ -109,6 +122,19 @@ pub struct Listener {
     pub mount_point: Option<String>,
     /// Whether the user name takes the place of the client id.
     pub use_username_as_clientid: bool,
+    /// When the system asks a silent peer whether it is still there.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+}
+
+/// TCP keep-alive: after so many seconds without a byte, every so many seconds, so often without an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TcpKeepalive {
+    /// Seconds until the first question.
+    pub idle_secs: u16,
+    /// Seconds between questions.
+    pub interval_secs: u16,
+    /// Questions without an answer, and the connection is over.
+    pub count: u8,
 }
 
 /// Which address families a listener binds.
@@ -140,6 +166,15 @@ impl Versions {
         v311: true,
         v5: true,
     };
+}
+
+/// What a full queue drops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum QueuePolicy {
+    /// The new message.
+    DropNewest,
+    /// The message that has waited longest.
+    DropOldest,
 }
 
 /// How many workers.
@@ -188,6 +223,7 @@ impl Listener {
             max_topic_alias_broker: 10,
             mount_point: None,
             use_username_as_clientid: false,
+            tcp_keepalive: None,
         }
     }
 }
@@ -237,12 +273,18 @@ impl Config {
             allow_anonymous: true,
             allow_zero_length_clientid: true,
             auto_id_prefix: "auto-".to_owned(),
+            connect_timeout: 60,
+            max_output_bytes: 4 * 1024 * 1024,
+            global_max_output_bytes: None,
             clientid_prefixes: None,
             global_max_clients: -1,
             global_max_connections: -1,
             max_inflight_messages: 20,
+            max_inflight_bytes: u64::MAX,
             max_queued_messages: 1000,
             max_queued_bytes: u64::MAX,
+            global_max_queued_bytes: u64::MAX,
+            queue_policy: QueuePolicy::DropNewest,
             max_packet_size: 2_000_000,
             max_keepalive: 0,
             retain_available: true,

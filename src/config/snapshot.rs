@@ -140,7 +140,9 @@ mod tests {
     use super::*;
     use crate::base::limits::{RING_BYTES_MAX, RING_SIZE_BYTES_MIN};
     use crate::base::log::LogMask;
-    use crate::config::{Listener, LogDest, SocketDomain, Versions, Workers};
+    use crate::config::{
+        Listener, LogDest, QueuePolicy, SocketDomain, TcpKeepalive, Versions, Workers,
+    };
 
     /// A text as the parser makes it: no control characters, no white space around it.
     fn text() -> impl Strategy<Value = String> {
@@ -167,6 +169,7 @@ mod tests {
             versions,
             (any::<u16>(), any::<u16>(), prop::option::of(text())),
             any::<bool>(),
+            prop::option::of((1..=32_767u16, 1..=32_767u16, 1..=127u8)),
         )
             .prop_map(
                 |(
@@ -180,6 +183,7 @@ mod tests {
                     versions,
                     (max_topic_alias, max_topic_alias_broker, mount_point),
                     use_username_as_clientid,
+                    keepalive,
                 )| {
                     Listener {
                         port,
@@ -192,8 +196,16 @@ mod tests {
                         versions,
                         max_topic_alias,
                         max_topic_alias_broker,
-                        mount_point: mount_point.filter(|m| !m.contains(['+', '#'])),
+                        mount_point: mount_point
+                            .filter(|m| !m.contains(['+', '#']) && !m.starts_with('$')),
                         use_username_as_clientid,
+                        tcp_keepalive: keepalive.map(|(idle_secs, interval_secs, count)| {
+                            TcpKeepalive {
+                                idle_secs,
+                                interval_secs,
+                                count,
+                            }
+                        }),
                     }
                 },
             )
@@ -249,8 +261,13 @@ mod tests {
         fn kept_by_workers()(
             processes in processes(),
             clientid_prefixes in prop::option::of(text()),
+            connect_timeout in 1..=u16::MAX,
+            max_output_bytes in 4096..=0x7fff_ffffu32,
+            global_max_output_bytes in prop::option::of(0..=u64::MAX / 2),
         ) -> Config {
-            Config { clientid_prefixes, ..processes }
+            Config {
+                clientid_prefixes, connect_timeout, max_output_bytes, global_max_output_bytes, ..processes
+            }
         }
     }
 
@@ -262,6 +279,9 @@ mod tests {
             global_max_clients in -1..=i32::MAX,
             global_max_connections in -1..=i32::MAX,
             max_inflight_messages in 1..=u16::MAX,
+            max_inflight_bytes in prop_oneof![Just(u64::MAX), 1..=0x7fff_ffffu64],
+            global_max_queued_bytes in prop_oneof![Just(u64::MAX), 1..=u64::MAX / 4],
+            queue_policy in prop_oneof![Just(QueuePolicy::DropNewest), Just(QueuePolicy::DropOldest)],
             max_queued_messages in prop_oneof![Just(u32::MAX), 1..=0x7fff_ffffu32],
             max_queued_bytes in prop_oneof![Just(u64::MAX), 1..=u64::MAX / 4],
             max_packet_size in 20..=0x7fff_ffffu32,
@@ -274,7 +294,8 @@ mod tests {
                 flags;
             Config {
                 allow_anonymous, allow_zero_length_clientid, retain_available, queue_qos0_messages, set_tcp_nodelay,
-                auto_id_prefix, global_max_clients, global_max_connections, max_inflight_messages, max_queued_messages, max_queued_bytes, max_packet_size,
+                auto_id_prefix, global_max_clients, global_max_connections, max_inflight_messages,
+                max_inflight_bytes, global_max_queued_bytes, queue_policy, max_queued_messages, max_queued_bytes, max_packet_size,
                 max_keepalive, persistent_client_expiration, message_size_limit, sys_interval, ..processes
             }
         }

@@ -11,3 +11,6 @@ pub use aliases::{Alias, Aliases};
 pub use connect::{Admission, Refusal, Terms, admit, admit_again};
 pub use inbound::{Inbound, Received, Violation};
 pub use window::{Place, Queued, QueuedMessage, Window};
+
+/// What may wait for a client, here as in the store.
+pub use crate::queue::Limits;

@@ -20,7 +20,9 @@ mod delivery;
 mod keep_alive;
 mod limits;
 mod mounts;
+mod patience;
 mod properties;
+mod queues;
 mod reasons;
 mod retained;
 mod sessions;
@@ -42,7 +44,9 @@ const TABLES: &[&[Test]] = &[
     keep_alive::TESTS,
     limits::TESTS,
     mounts::TESTS,
+    patience::TESTS,
     properties::TESTS,
+    queues::TESTS,
     reasons::TESTS,
     retained::TESTS,
     sessions::TESTS,

@@ -1,32 +1,14 @@
 //! Wills: when they are published, when not, and what they are like.
 
-use std::time::{Duration, Instant};
-
 use crate::client::Client;
-use crate::wire::{V5, V31, V311, connect, disconnect, packet, property, publish};
+use crate::wire::{V5, V311, connect, publish};
 use crate::{Bench, Test, test};
 
 pub const TESTS: &[Test] = &[
-    test!(a_lost_connection_publishes_it),
-    test!(disconnect_drops_it),
-    test!(a_second_disconnect_of_5_can_ask_for_it),
-    test!(it_has_its_qos_and_payload),
-    test!(a_retained_will_is_kept),
-    test!(an_empty_retained_will_clears),
-    test!(a_protocol_error_publishes_it).original_breaks("drops it at a second CONNECT"),
-    test!(a_malformed_packet_publishes_it),
-    test!(a_takeover_publishes_it),
     test!(a_takeover_of_a_stored_session_publishes_it_before_the_new_one_speaks)
         .original_breaks("drops it, against [MQTT-3.1.2-8]"),
-    test!(a_silent_client_leaves_it),
     test!(it_comes_behind_what_the_client_sent),
-    test!(it_reaches_stored_sessions),
     test!(every_connection_has_its_own),
-    test!(its_properties_are_forwarded_without_the_delay),
-    test!(a_will_delay_is_waited_for),
-    test!(coming_back_in_time_stops_a_delayed_will),
-    test!(the_end_of_the_session_ends_the_delay)
-        .original_breaks("waits, and drops it at a clean start, against [MQTT-3.1.3-9]"),
     test!(an_own_subscription_does_not_get_it),
     test!(many_lost_connections_leave_all_their_wills),
 ];
@@ -35,121 +17,6 @@ fn watcher(bench: &Bench<'_>, topic: &str) -> Client {
     let mut watcher = bench.clean(V5, "watcher");
     watcher.subscribe(topic, 2);
     watcher
-}
-
-fn a_lost_connection_publishes_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    for version in [V31, V311, V5] {
-        for persistent in [false, true] {
-            let id = bench.id(&format!("{version}{persistent}"));
-            let session = connect(version, &id).will(&topic, "gone", 1, false);
-            let session = if persistent {
-                session.persistent()
-            } else {
-                session
-            };
-            bench.client(&session).drop_connection();
-            watcher.expect_message(&topic, "gone", 1, false);
-        }
-    }
-    let mut publisher = bench.clean(V311, "p");
-    watcher.expect_nothing_from(&mut publisher);
-}
-
-fn disconnect_drops_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    for version in [V31, V311, V5] {
-        let session = connect(version, &bench.id("c")).will(&topic, "gone", 1, false);
-        bench.client(&session).disconnect();
-    }
-    let mut publisher = bench.clean(V311, "p");
-    watcher.expect_nothing_from(&mut publisher);
-}
-
-fn a_second_disconnect_of_5_can_ask_for_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    let session = connect(V5, &bench.id("c")).will(&topic, "gone", 2, false);
-    let mut client = bench.client(&session);
-    client.send(&disconnect(4));
-    client.expect_end();
-    watcher.expect_message(&topic, "gone", 2, false);
-}
-
-fn it_has_its_qos_and_payload(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    for qos in 0..3 {
-        for payload in ["", "x", &"long".repeat(5000)] {
-            let session = connect(V311, &bench.id("c")).will(&topic, payload, qos, false);
-            bench.client(&session).drop_connection();
-            watcher.expect_message(&topic, payload, qos, false);
-        }
-    }
-}
-
-fn a_retained_will_is_kept(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut live = watcher(bench, &topic);
-    let session = connect(V311, &bench.id("c")).will(&topic, "gone", 1, true);
-    bench.client(&session).drop_connection();
-    live.expect_message(&topic, "gone", 1, false);
-    let mut later = bench.clean(V311, "later");
-    later.subscribe(&topic, 1);
-    later.expect_message(&topic, "gone", 1, true);
-    later.publish(&publish(&topic, "", 1, 1).retain());
-}
-
-fn an_empty_retained_will_clears(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut publisher = bench.clean(V311, "p");
-    publisher.publish(&publish(&topic, "kept", 1, 1).retain());
-    let mut live = watcher(bench, &topic);
-    live.expect_message(&topic, "kept", 1, true);
-    let session = connect(V311, &bench.id("c")).will(&topic, "", 1, true);
-    bench.client(&session).drop_connection();
-    live.expect_message(&topic, "", 1, false);
-    let mut later = bench.clean(V311, "later");
-    later.subscribe(&topic, 1);
-    later.expect_nothing_from(&mut publisher);
-}
-
-fn a_protocol_error_publishes_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    for version in [V311, V5] {
-        let session = connect(version, &bench.id("c")).will(&topic, "gone", 1, false);
-        let mut client = bench.client(&session);
-        client.send(&session.bytes());
-        watcher.expect_message(&topic, "gone", 1, false);
-    }
-}
-
-fn a_malformed_packet_publishes_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    let session = connect(V311, &bench.id("c")).will(&topic, "gone", 1, false);
-    let mut client = bench.client(&session);
-    client.send(&packet(0x36, &[0, 1, b'a', 0, 1]));
-    client.expect_end();
-    watcher.expect_message(&topic, "gone", 1, false);
-}
-
-fn a_takeover_publishes_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    for version in [V31, V311, V5] {
-        let id = bench.id(&version.to_string());
-        let mut older = bench.client(&connect(version, &id).will(&topic, "older", 1, false));
-        let newer = bench.client(&connect(version, &id).will(&topic, "newer", 1, false));
-        while older.try_next().is_some() {}
-        watcher.expect_message(&topic, "older", 1, false);
-        newer.disconnect();
-    }
-    let mut publisher = bench.clean(V311, "p");
-    watcher.expect_nothing_from(&mut publisher);
 }
 
 fn a_takeover_of_a_stored_session_publishes_it_before_the_new_one_speaks(bench: &Bench<'_>) {
@@ -168,17 +35,6 @@ fn a_takeover_of_a_stored_session_publishes_it_before_the_new_one_speaks(bench: 
         client = newer;
     }
     client.disconnect();
-}
-
-fn a_silent_client_leaves_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    let session = connect(V311, &bench.id("c"))
-        .keep_alive(1)
-        .will(&topic, "silent", 1, false);
-    let mut client = bench.client(&session);
-    watcher.expect_message(&topic, "silent", 1, false);
-    client.expect_end();
 }
 
 fn it_comes_behind_what_the_client_sent(bench: &Bench<'_>) {
@@ -203,21 +59,6 @@ fn it_comes_behind_what_the_client_sent(bench: &Bench<'_>) {
     }
 }
 
-fn it_reaches_stored_sessions(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let session = connect(V311, &bench.id("stored")).persistent();
-    let mut stored = bench.client(&session);
-    stored.subscribe(&topic, 2);
-    stored.disconnect();
-    let mut live = watcher(bench, &topic);
-    let lost = connect(V311, &bench.id("c")).will(&topic, "gone", 2, false);
-    bench.client(&lost).drop_connection();
-    live.expect_message(&topic, "gone", 2, false);
-    let mut stored = bench.client(&session);
-    stored.expect_message(&topic, "gone", 2, false);
-    stored.unsubscribe(&topic);
-}
-
 fn every_connection_has_its_own(bench: &Bench<'_>) {
     let topic = bench.topic("t");
     let mut watcher = watcher(bench, &topic);
@@ -238,97 +79,6 @@ fn every_connection_has_its_own(bench: &Bench<'_>) {
         .client(&connect(V311, &id).will(&topic, "two", 1, false))
         .drop_connection();
     watcher.expect_message(&topic, "two", 1, false);
-}
-
-fn its_properties_are_forwarded_without_the_delay(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    let kept = [
-        property::payload_format(1),
-        property::content_type("text/plain"),
-        property::response_topic("answer/here"),
-        property::correlation_data(&[0, 1, 255]),
-        property::user("a", "1"),
-        property::user("a", "2"),
-    ];
-    let mut session = connect(V5, &bench.id("c")).will(&topic, "gone", 1, false);
-    for property in &kept[..3] {
-        session = session.will_property(property.clone());
-    }
-    session = session.will_property(property::will_delay(0));
-    for property in &kept[3..] {
-        session = session.will_property(property.clone());
-    }
-    bench.client(&session).drop_connection();
-    let got = watcher.expect_message(&topic, "gone", 1, false);
-    assert_eq!(got.properties.concat(), kept.concat());
-}
-
-fn delayed(
-    bench: &Bench<'_>,
-    topic: &str,
-    name: &str,
-    expiry: u32,
-    delay: u32,
-) -> crate::wire::Connect {
-    connect(V5, &bench.id(name))
-        .clean(false)
-        .property(property::session_expiry(expiry))
-        .will(topic, name, 1, false)
-        .will_property(property::will_delay(delay))
-}
-
-fn a_will_delay_is_waited_for(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    let client = bench.client(&delayed(bench, &topic, "late", 60, 2));
-    let start = Instant::now();
-    client.drop_connection();
-    let mut publisher = bench.clean(V311, "p");
-    watcher.expect_nothing_from(&mut publisher);
-    watcher.expect_message(&topic, "late", 1, false);
-    // The original counts whole seconds and may be early by one.
-    assert!(
-        start.elapsed() > Duration::from_millis(900),
-        "{:?}",
-        start.elapsed()
-    );
-}
-
-fn coming_back_in_time_stops_a_delayed_will(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    let session = delayed(bench, &topic, "back", 60, 2);
-    bench.client(&session).drop_connection();
-    let mut again = session.clone();
-    again.will = None;
-    let client = bench.client(&again);
-    let other = delayed(bench, &topic, "other", 60, 3);
-    bench.client(&other).drop_connection();
-    // The later one comes; the earlier one did not.
-    watcher.expect_message(&topic, "other", 1, false);
-    client.disconnect();
-}
-
-fn the_end_of_the_session_ends_the_delay(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    bench
-        .client(&delayed(bench, &topic, "no session", 0, 60))
-        .drop_connection();
-    watcher.expect_message(&topic, "no session", 1, false);
-    bench
-        .client(&delayed(bench, &topic, "short", 1, 60))
-        .drop_connection();
-    watcher.expect_message(&topic, "short", 1, false);
-    // A clean start ends the session before.
-    let session = delayed(bench, &topic, "clean", 600, 600);
-    bench.client(&session).drop_connection();
-    let mut clean = session.clone().clean(true);
-    clean.will = None;
-    let client = bench.client(&clean);
-    watcher.expect_message(&topic, "clean", 1, false);
-    client.disconnect();
 }
 
 fn an_own_subscription_does_not_get_it(bench: &Bench<'_>) {

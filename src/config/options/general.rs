@@ -2,8 +2,8 @@
 
 use super::{Built, Put, Row, Show, State, global, global_limit};
 use crate::base::limits::{
-    AUTO_ID_PREFIX_BYTES_MAX, REMAINING_LENGTH_MAX, RING_BYTES_MAX, RING_SIZE_BYTES_MIN,
-    WORKERS_MAX,
+    AUTO_ID_PREFIX_BYTES_MAX, OUTPUT_BYTES_MIN, REMAINING_LENGTH_MAX, RING_BYTES_MAX,
+    RING_SIZE_BYTES_MIN, WORKERS_MAX,
 };
 use crate::config::Workers;
 use crate::config::fault::Problem;
@@ -66,6 +66,17 @@ pub static ROWS: &[Row] = &[
     .is(global!(clientid_prefixes))
     .deprecated("use access control by client id"),
     Row::new(
+        "connect_timeout",
+        Kind::Int {
+            min: 1,
+            max: u16::MAX as i64,
+        },
+        "60",
+        "Seconds from the accept of a connection until its client must have been let in. Then it is closed, however much \
+         of its CONNECT has come. Only here, not in the original.",
+    )
+    .is(global!(connect_timeout)),
+    Row::new(
         "connection_messages",
         Kind::Bool,
         "true",
@@ -98,6 +109,32 @@ pub static ROWS: &[Row] = &[
     )
     .is(global!(global_max_connections)),
     Row::new(
+        "global_max_queued_bytes",
+        Kind::Limit {
+            max: i64::MAX - 1,
+        },
+        "0",
+        "Bytes of messages that may wait for all clients together beyond those under way; 0 is no limit. A message that \
+         waits for many clients counts for each. What waits in another process is known a tenth of a second later, so \
+         that a burst may exceed it by what comes in that time. Only here, not in the original.",
+    )
+    .is(global_limit!(global_max_queued_bytes)),
+    Row::new(
+        "global_max_output_bytes",
+        Kind::Special("auto | BYTES"),
+        "auto",
+        "Bytes that may wait for clients that do not read, all together; 0 is no limit. With auto it is one eighth of the \
+         machine's memory. Each worker has an equal part of it. When that is used up, those for whom most waits are \
+         disconnected (reason 0x97 in MQTT 5.0). Only here, not in the original.",
+    )
+    .is(State::Built(Built {
+        put: Put::Line(global_max_output_bytes),
+        show: Show::Global(|config| {
+            let bytes = config.global_max_output_bytes.map(|bytes| bytes.to_string());
+            vec![bytes.unwrap_or_else(|| "auto".to_owned())]
+        }),
+    })),
+    Row::new(
         "include_dir",
         Kind::Special("DIRECTORY"),
         "unset",
@@ -115,9 +152,11 @@ pub static ROWS: &[Row] = &[
             max: i32::MAX as i64,
         },
         "0",
-        "Bytes of QoS 1 and 2 messages that may be under way to one client; 0 is no limit.",
+        "Bytes of QoS 1 and 2 messages that may be under way to one client; 0 is no limit. The last message may exceed \
+         it, so that one of any size can be sent.",
     )
-    .accepts(&["0"]),
+    .new_connections()
+    .is(global_limit!(max_inflight_bytes)),
     Row::new(
         "max_inflight_messages",
         Kind::Limit {
@@ -142,6 +181,16 @@ pub static ROWS: &[Row] = &[
     .new_connections()
     .is(global!(max_keepalive)),
     Row::new(
+        "max_output_bytes",
+        Kind::int_from(OUTPUT_BYTES_MIN),
+        "4194304",
+        "Bytes that may wait to be written to one client that does not read fast enough; at least 4096. One packet of any \
+         size may stand above them. Beyond them QoS 0 messages for the client are dropped, those of QoS 1 and 2 wait in \
+         its queue, and nothing more is read from it. Only here, not in the original.",
+    )
+    .new_connections()
+    .is(global!(max_output_bytes)),
+    Row::new(
         "max_packet_size",
         Kind::int_from(20),
         "2000000",
@@ -155,7 +204,8 @@ pub static ROWS: &[Row] = &[
             max: i64::MAX - 1,
         },
         "0",
-        "Bytes of messages that may wait for one client beyond those under way; 0 is no limit.",
+        "Bytes of messages that may wait for one client beyond those under way; 0 is no limit. The last message may \
+         exceed it.",
     )
     .is(global_limit!(max_queued_bytes)),
     Row::new(
@@ -164,8 +214,8 @@ pub static ROWS: &[Row] = &[
             max: i32::MAX as i64,
         },
         "1000",
-        "QoS 1 and 2 messages that may wait for one client beyond those under way; 0 is no limit. Further ones are \
-         dropped.",
+        "QoS 1 and 2 messages that may wait for one client beyond those under way; 0 is no limit. For an absent client \
+         those under way count too. See queue_policy for what is dropped then.",
     )
     .is(global_limit!(max_queued_messages)),
     Row::new(
@@ -218,6 +268,14 @@ pub static ROWS: &[Row] = &[
     )
     .restart()
     .is(global!(pid_file)),
+    Row::new(
+        "queue_policy",
+        Kind::Choice(&["drop-newest", "drop-oldest"]),
+        "drop-newest",
+        "What is dropped when a limit on queued messages or bytes is reached: the new message, or the one that has \
+         waited longest for this client. Only here, not in the original.",
+    )
+    .is(global!(queue_policy)),
     Row::new(
         "queue_qos0_messages",
         Kind::Bool,
@@ -332,6 +390,22 @@ fn workers(draft: &mut Draft, words: &mut Words<'_>) -> Result<(), Problem> {
                 option: "workers".to_owned(),
                 value: word.to_owned(),
                 allowed: format!("auto, 1 to {WORKERS_MAX}"),
+            });
+        }
+    };
+    Ok(())
+}
+
+fn global_max_output_bytes(draft: &mut Draft, words: &mut Words<'_>) -> Result<(), Problem> {
+    let word = word_of("global_max_output_bytes", words)?;
+    draft.config.global_max_output_bytes = match (word, int_of(word).map(u64::try_from)) {
+        ("auto", _) => None,
+        (_, Some(Ok(bytes))) => Some(bytes),
+        _ => {
+            return Err(Problem::Invalid {
+                option: "global_max_output_bytes".to_owned(),
+                value: word.to_owned(),
+                allowed: format!("auto, 0 to {}", i64::MAX),
             });
         }
     };

@@ -8,6 +8,7 @@ use crate::{Bench, Test, test};
 pub const TESTS: &[Test] = &[
     test!(a_session_is_kept_or_dropped).checks(&["3.1-clean", "4.2-retry"]),
     test!(a_session_goes_on_in_3_1_1_and_back).checks(&["3.1-clean"]),
+    test!(a_takeover_closes_the_older_connection).checks(&["3.1-client-id", "3.1-clean"]),
     test!(each_qos_has_its_flow).checks(&["3.6-qos", "2.4-ids"]),
     test!(one_id_serves_both_directions_at_once).checks(&["2.4-ids"]),
     test!(what_was_not_acknowledged_is_sent_again).checks(&["4.2-retry", "3.3-dup"]),
@@ -58,6 +59,25 @@ fn a_session_goes_on_in_3_1_1_and_back(bench: &Bench<'_>) {
     }
     client.disconnect();
     bench.clean(V31, "s").disconnect();
+}
+
+fn a_takeover_closes_the_older_connection(bench: &Bench<'_>) {
+    let topic = bench.topic("t");
+    let session = connect(V31, &bench.id("s")).persistent();
+    let mut publisher = bench.clean(V31, "p");
+    let mut older = bench.client(&session);
+    older.subscribe(&topic, 1);
+    publisher.publish(&publish(&topic, "x", 1, 1));
+    let first = older.message();
+    for _ in 0..3 {
+        let mut newer = bench.client(&session);
+        older.expect_end();
+        assert_eq!(newer.message(), first.clone().dup());
+        older = newer;
+    }
+    let mut newer = bench.client(&session.clean(true));
+    older.expect_end();
+    newer.expect_nothing_from(&mut publisher);
 }
 
 fn each_qos_has_its_flow(bench: &Bench<'_>) {

@@ -361,7 +361,7 @@ fn suback_grants_what_is_less(bench: &Bench<'_>) {
 
 /// Whatever a server thinks of a filter, its answer is one of the three QoS, or the end.
 fn suback_has_no_code_for_a_failure(bench: &Bench<'_>) {
-    for filter in ["$SYS/#", "$CONTROL/a", "$anything", "#"] {
+    for filter in ["$SYS/#", "$share/g/a", "$CONTROL/a", "$anything", "#"] {
         let mut client = bench.clean(V31, "c");
         client.send(&subscribe(V31, 1, &[(filter, 1)]));
         loop {

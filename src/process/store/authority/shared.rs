@@ -5,6 +5,7 @@
 //! each under a token that its worker gives back. What both have not acknowledged is theirs only as long as their
 //! connection lives [MQTT-4.8.2-4], [MQTT-4.8.2-5].
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::base::ids::{ClientNumber, ShareToken};
@@ -14,7 +15,7 @@ use crate::directory::ClaimKey;
 use crate::group::{Given, GroupId, Hold, Joined, Terms, Turn};
 use crate::ipc::mesh::{Announcement, Class, Message};
 use crate::mqtt::{Filter, PacketId, Qos, Topic};
-use crate::queue::{Entry, Limits, Pushed, Sending};
+use crate::queue::{Entry, Pushed, Sending};
 use crate::ring::{Cx, Mesh};
 
 use super::Store;
@@ -52,40 +53,33 @@ impl Store {
         existed
     }
 
-    /// Ends a membership; whether there was one.
-    pub(super) fn leave_group<M: Mesh>(
+    /// Ends a membership; whether there was one. What must be announced goes into `changes`.
+    pub(super) fn leave_group<'a>(
         &mut self,
         client: ClientNumber,
-        filter: &str,
-        cx: &mut Cx<'_, M>,
+        filter: Filter<'a>,
+        changes: &mut Vec<Announcement<'a>>,
     ) -> bool {
-        let left = self.groups.leave(client, filter);
+        let left = self.groups.leave(client, filter.as_str());
         if left == Some(true) {
-            self.group_gone(filter, cx);
+            changes.extend(self.group_gone(filter));
         }
         left.is_some()
     }
 
     /// Ends all memberships of a client whose session is over.
     pub(super) fn leave_groups<M: Mesh>(&mut self, client: ClientNumber, cx: &mut Cx<'_, M>) {
-        for name in self.groups.leave_all(client) {
-            self.group_gone(&name, cx);
-        }
+        let gone = self.groups.leave_all(client);
+        let names = gone.iter().map(|name| Filter::trusted(name));
+        let changes: Vec<_> = names.filter_map(|name| self.group_gone(name)).collect();
+        self.announced
+            .say(&changes, cx.mesh.live(), cx.mesh, &mut self.scratch);
     }
 
-    fn group_gone<M: Mesh>(&mut self, name: &str, cx: &mut Cx<'_, M>) {
-        let Some((_, inner)) = Filter::trusted(name).shared() else {
-            return;
-        };
-        let removed = self
-            .announced
-            .remove(inner.as_str(), Class::BOTH, &self.hash);
-        self.announced.say(
-            removed.as_slice(),
-            cx.mesh.live(),
-            cx.mesh,
-            &mut self.scratch,
-        );
+    fn group_gone<'a>(&mut self, filter: Filter<'a>) -> Option<Announcement<'a>> {
+        let (_, inner) = filter.shared()?;
+        self.announced
+            .remove(inner.as_str(), Class::BOTH, &self.hash)
     }
 
     /// One copy for each group that matches.
@@ -107,14 +101,13 @@ impl Store {
                 expires_at: message.expires_at,
                 bytes: message.payload.len(),
             };
-            let each = Limits {
-                messages: self.settings.max_queued_messages,
-                bytes: self.settings.max_queued_bytes,
-            };
+            let each = self.queue_limits();
             let keeps_qos0 = self.settings.queue_qos0_messages;
             let pushed = self.groups.push(group, entry, each, keeps_qos0, cx.now);
-            self.counted.publish_dropped += u64::from(matches!(pushed, Pushed::Dropped { .. }));
-            if pushed == (Pushed::Dropped { first: true })
+            if let Pushed::Dropped { messages, .. } = pushed {
+                self.counted.publish_dropped += messages;
+            }
+            if let Pushed::Dropped { first: true, .. } = pushed
                 && let Some(name) = self.groups.name(group)
             {
                 cx.log.line(
@@ -245,10 +238,10 @@ impl Store {
         let Some(client) = self.transient(key) else {
             return;
         };
+        let tokens: BTreeSet<_> = tokens.iter().collect();
         self.groups.go(client);
-        self.groups.take_back(client, |token, _| {
-            token > seen || tokens.binary_search(&token).is_ok()
-        });
+        self.groups
+            .take_back(client, |token, _| token > seen || tokens.contains(&token));
     }
 
     /// The client of this connection, if its session is no persistent one.

@@ -399,10 +399,10 @@ impl Store {
             return;
         };
         let mut existed = Vec::with_capacity(filters.len());
-        let mut ended = Vec::new();
+        let (mut ended, mut changes) = (Vec::new(), Vec::new());
         for filter in filters {
-            if Filter::new(filter).is_some_and(|f| f.shared().is_some()) {
-                existed.push(self.leave_group(client, filter, cx));
+            if let Some(shared) = Filter::new(filter).filter(|f| f.shared().is_some()) {
+                existed.push(self.leave_group(client, shared, &mut changes));
                 continue;
             }
             // A transient session has the others in its worker.
@@ -414,6 +414,8 @@ impl Store {
                 ended.push(*filter);
             }
         }
+        self.announced
+            .say(&changes, cx.mesh.live(), cx.mesh, &mut self.scratch);
         self.remove_filters(client, &ended, cx);
         let unsubscribed = ToWorker::Unsubscribed {
             claim: key.serial,

@@ -98,7 +98,7 @@ impl Worker {
         client.problem_information = terms.problem_information;
         client.aliases = Aliases::new(terms.topic_alias_maximum);
         client.terms = terms.terms;
-        client.window = Window::new(terms.receive_maximum);
+        client.window = Window::new(terms.receive_maximum, self.config.max_inflight_bytes);
         if let Some(user) = connect.username {
             client.username = Some(user.into());
         }

@@ -11,7 +11,6 @@ use super::mount::Mount;
 use super::shared::Shares;
 use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber};
-use crate::base::limits::OUTPUT_BYTES_MAX;
 use crate::ipc::mesh::WillRecord;
 use crate::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 use crate::net::output::Output;
@@ -73,6 +72,8 @@ pub struct Connection {
     /// The start of a packet whose end has not come yet, or what waits for the store's answer.
     pub partial: Vec<u8>,
     pub output: Output,
+    /// Bytes that may wait for it.
+    pub output_bytes_max: usize,
     /// It is in the list of those with output.
     pub dirty: bool,
     /// Packets for it that wait until a record is covered, and how long they are.
@@ -166,7 +167,7 @@ impl Client {
             terms: Terms::STRANGER,
             will: None,
             inbound: Inbound::default(),
-            window: Window::new(u16::MAX),
+            window: Window::new(u16::MAX, u64::MAX),
             shares: None,
             filters: HashSet::default(),
             retained_pending: 0,
@@ -184,13 +185,14 @@ impl Client {
 }
 
 impl Connection {
-    pub fn new(from: AcceptedFrom, now: Instant) -> Self {
+    pub fn new(from: AcceptedFrom, output_bytes_max: usize, now: Instant) -> Self {
         Self {
             from,
             stage: Stage::AwaitConnect,
             client: Client::unknown(),
             partial: Vec::new(),
             output: Output::default(),
+            output_bytes_max,
             dirty: false,
             held: 0,
             greeted: false,
@@ -212,7 +214,7 @@ impl Connection {
 
     /// Takes no more of what can be dropped or can wait.
     pub fn is_full(&self) -> bool {
-        self.unsent() >= OUTPUT_BYTES_MAX
+        self.unsent() >= self.output_bytes_max
     }
 }
 

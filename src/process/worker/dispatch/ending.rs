@@ -8,6 +8,7 @@ use crate::base::figures::count_packet;
 use crate::base::ids::{ClientNumber, MemberId};
 use crate::base::limits::{EVICTION_READS_MAX, SILENCE_CHECK_SECS};
 use crate::base::log::LogType;
+use crate::config::Config;
 use crate::ipc::mesh::{Class, Message, Release, ToStore, WillFate};
 use crate::mqtt::{DecodeError, Disconnect, Filter, Properties, Property, Reason};
 use crate::ring::{Cx, Mesh};
@@ -46,6 +47,8 @@ pub(super) enum Ending {
     NoConnect,
     /// The store says so: taken over by another connection, or worse.
     Evicted(u8),
+    /// So many bytes wait for it, and too many for all clients.
+    TooSlow(u64),
     /// The store died, and every session with it.
     StoreLost,
     /// The broker ends.
@@ -66,6 +69,10 @@ impl Ending {
             Self::Malformed(error) => (error.reason, error.what),
             Self::Silent => (Reason::KeepAliveTimeout, ""),
             Self::Evicted(code) => return Some((code, "")),
+            Self::TooSlow(_) => (
+                Reason::QuotaExceeded,
+                "too much waits for clients that do not read",
+            ),
             Self::StoreLost => (Reason::UnspecifiedError, "the broker starts over"),
             Self::ShuttingDown => (Reason::ServerShuttingDown, ""),
         };
@@ -118,6 +125,7 @@ impl Worker {
         if conn.stage != Stage::Connected {
             self.strangers.left(conn.from.listener);
         }
+        self.backlog.change(conn.client.window.waiting_bytes(), 0);
         self.log_ending(&conn, ending, cx);
         let before = conn.output.len();
         say_good_bye(&mut conn, ending);
@@ -274,6 +282,9 @@ impl Worker {
             ),
             Ending::NoConnect => disconnected(&"no CONNECT came"),
             Ending::Evicted(code) => disconnected(&why_evicted(code)),
+            Ending::TooSlow(bytes) => disconnected(&format_args!(
+                "{bytes} bytes wait for it (global_max_output_bytes)"
+            )),
             Ending::StoreLost => disconnected(&"the store is restarted"),
             Ending::ShuttingDown => {}
         }
@@ -281,14 +292,23 @@ impl Worker {
 
     /// Keep-alive timers: connections that may have been silent for too long come out of `pop_silent`.
     pub fn tick<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        self.end_slow_readers(cx);
         while let Some(due) = self.timers.take_due(cx.now) {
             for id in due {
                 let Some(conn) = self.conns.get(id).filter(|c| c.look_at <= cx.now) else {
                     continue;
                 };
-                match silence_ends(conn) {
+                match silence_ends(conn, &self.config) {
                     None => {}
                     Some(at) if at > cx.now => self.look_at(id, at, cx.now),
+                    Some(_) if conn.stage == Stage::Claiming => {
+                        let what = "its client id was not free in time";
+                        self.close(id, Ending::Refused(Reason::ServerUnavailable, what), cx);
+                    }
+                    // Whoever waits to be let in has had its time, even if it could not be served.
+                    Some(_) if conn.stage == Stage::AwaitConnect && !self.wants_input(id) => {
+                        self.close(id, Ending::NoConnect, cx);
+                    }
                     // While nothing is read, silence says nothing about the client.
                     Some(_) if !self.wants_input(id) => {
                         self.look_at(id, cx.now.after_secs(1), cx.now);
@@ -363,11 +383,22 @@ impl Worker {
         if let Some((reason, _)) = conn.evicting {
             return self.close(id, Ending::Evicted(reason), cx);
         }
-        match silence_ends(conn) {
+        match silence_ends(conn, &self.config) {
             None => {}
             Some(at) if at > cx.now => self.look_at(id, at, cx.now),
             Some(_) if conn.stage == Stage::Connected => self.close(id, Ending::Silent, cx),
             Some(_) => self.close(id, Ending::NoConnect, cx),
+        }
+    }
+
+    /// After input of a connection that has not been let in: one that sends its CONNECT drop by drop has no more time.
+    pub(super) fn end_late_stranger<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
+        let late = |conn: &Connection| {
+            conn.stage == Stage::AwaitConnect
+                && silence_ends(conn, &self.config).is_some_and(|at| at <= cx.now)
+        };
+        if self.conns.get(id).is_some_and(late) {
+            self.close(id, Ending::NoConnect, cx);
         }
     }
 
@@ -449,14 +480,12 @@ const CONNACK: u8 = 0x20;
 const DISCONNECT: u8 = 0xe0;
 
 /// When a connection has been silent for too long; `None` if it may be silent for ever.
-fn silence_ends(conn: &Connection) -> Option<Instant> {
+fn silence_ends(conn: &Connection, config: &Config) -> Option<Instant> {
     match conn.stage {
-        Stage::AwaitConnect => Some(
-            conn.heard
-                .after_secs(crate::base::limits::CONNECT_WITHIN_SECS),
-        ),
-        // The store answers or dies.
-        Stage::Claiming => None,
+        // Until it is let in, it is heard of once: when it is accepted.
+        Stage::AwaitConnect | Stage::Claiming => {
+            Some(conn.heard.after_secs(u64::from(config.connect_timeout)))
+        }
         Stage::Connected if conn.client.keep_alive == 0 => None,
         Stage::Connected => Some(conn.heard.after_secs(super::connect::keep_alive_grace_secs(
             conn.client.keep_alive,

@@ -4,6 +4,7 @@
 //! leaves bytes for clients in their outputs. It knows no descriptors. The event loop and the simulation drive it:
 //! `record`/`input`/`tick`, then `end_of_turn`, flush, `flushed`, then the outputs.
 
+mod backlog;
 mod connect;
 mod connection;
 mod ending;
@@ -16,6 +17,7 @@ mod mount;
 mod publish;
 mod say;
 mod shared;
+mod slow_readers;
 mod strangers;
 mod subscribe;
 #[cfg(test)]
@@ -27,6 +29,7 @@ use std::rc::Rc;
 
 use slotmap::SlotMap;
 
+use backlog::Backlog;
 use connect::still_admitted;
 pub use connection::{AcceptedFrom, ConnId};
 use connection::{Connection, LocalSubscription, Stage, Will};
@@ -35,6 +38,7 @@ pub use ending::HangUp;
 use fan_out::FanOut;
 use members::IndexJob;
 use say::Held;
+pub use slow_readers::Machine;
 use strangers::Strangers;
 use subscribe::{PendingSuback, Requests, RetainedWait};
 use timers::Wheel;
@@ -43,8 +47,7 @@ use crate::base::clock::Instant;
 use crate::base::figures::{Figures, count_packet};
 use crate::base::ids::{Incarnation, MemberId, MemberMask, Serial};
 use crate::base::limits::{
-    CONNECT_WITHIN_SECS, CONTROL_PACKET_BYTES_MAX, REQUESTS_WAITING_MAX, RETAINED_WAITING_MAX,
-    SMALL_PACKET_BYTES_MAX,
+    CONTROL_PACKET_BYTES_MAX, REQUESTS_WAITING_MAX, RETAINED_WAITING_MAX, SMALL_PACKET_BYTES_MAX,
 };
 use crate::base::log::LogType;
 use crate::config::Config;
@@ -62,6 +65,7 @@ pub struct Worker {
     incarnation: Incarnation,
     conns: SlotMap<ConnId, Connection>,
     strangers: Strangers,
+    backlog: Backlog,
     /// What this worker's clients subscribed to.
     local: Index<ConnId, LocalSubscription>,
     /// What this worker wants from the others, as it was announced.
@@ -111,6 +115,7 @@ pub struct Worker {
     counted: Figures,
     /// What all members together hold on their heaps, as of a moment ago.
     heap_bytes: u64,
+    machine: Machine,
 }
 
 impl Worker {
@@ -129,6 +134,7 @@ impl Worker {
             incarnation,
             conns: SlotMap::with_key(),
             strangers: Strangers::default(),
+            backlog: Backlog::default(),
             local: Index::new(),
             interest: Interest::new(hash.clone()),
             foreign: Foreign::new(hash),
@@ -158,6 +164,7 @@ impl Worker {
             bad_records: 0,
             counted: Figures::default(),
             heap_bytes: 0,
+            machine: Machine::UNKNOWN,
         }
     }
 
@@ -187,9 +194,12 @@ impl Worker {
     /// Takes in a connection.
     pub fn accept<M: Mesh>(&mut self, from: AcceptedFrom, cx: &mut Cx<'_, M>) -> ConnId {
         self.strangers.came(from.listener);
-        let id = self.conns.insert(Connection::new(from, cx.now));
+        let output_bytes_max = usize::try_from(self.config.max_output_bytes).unwrap_or(usize::MAX);
+        let conn = Connection::new(from, output_bytes_max, cx.now);
+        let id = self.conns.insert(conn);
         self.counted.sockets_accepted += 1;
-        self.look_at(id, cx.now.after_secs(CONNECT_WITHIN_SECS), cx.now);
+        let within = u64::from(self.config.connect_timeout);
+        self.look_at(id, cx.now.after_secs(within), cx.now);
         id
     }
 
@@ -223,6 +233,7 @@ impl Worker {
     pub fn input<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) {
         self.take_input(id, bytes, cx);
         self.evict_again(id, cx);
+        self.end_late_stranger(id, cx);
     }
 
     fn take_input<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) {

@@ -5,6 +5,7 @@ mod delivery;
 mod figures;
 mod random;
 mod retained;
+mod shared;
 mod subscribe;
 mod wills;
 
@@ -102,6 +103,9 @@ const SETTINGS: StoreSettings = StoreSettings {
     max_inflight_messages: 20,
     max_queued_messages: 1000,
     max_queued_bytes: 0,
+    max_inflight_bytes: u64::MAX,
+    global_max_queued_bytes: u64::MAX,
+    drops_oldest: false,
     queue_qos0_messages: false,
     retain_available: true,
     persistent_client_expiration: None,
