@@ -8,6 +8,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 
 use super::wire::{Put as _, Reader, WireError};
+use crate::base::clock::Instant;
 use crate::base::ids::{Incarnation, MemberId};
 use crate::base::limits::WORKERS_MAX;
 use crate::sys::users::Identity;
@@ -21,6 +22,8 @@ pub enum Role {
     Worker(u8),
     /// State and disk.
     Store,
+    /// Administration.
+    Control,
 }
 
 impl Role {
@@ -41,6 +44,7 @@ impl fmt::Display for Role {
         match self {
             Self::Worker(index) => write!(f, "worker {index}"),
             Self::Store => f.write_str("store"),
+            Self::Control => f.write_str("control"),
         }
     }
 }
@@ -65,6 +69,28 @@ pub enum ToChild<F = OwnedFd> {
         cursors: F,
         doorbell: F,
     },
+    /// First message to control, which is no member. Map `page`, then answer `Mapped`.
+    HelloControl {
+        /// No process has had it before.
+        incarnation: Incarnation,
+        /// When the broker started.
+        started: Instant,
+        become_user: Option<Identity>,
+        config: F,
+        /// Its own, as a member's cursor page: its heart beats there.
+        page: F,
+        /// What dead members counted.
+        ledger: F,
+    },
+    /// To control: this member lives, and its figures are here.
+    Page {
+        member: MemberId,
+        incarnation: Incarnation,
+        page: F,
+    },
+    /// One end of a private connection between control and a worker: to the worker, whose client control is, and to
+    /// control.
+    Internal { socket: F },
     /// You have been told of every member that lives now. Once joined to each of them, answer `Ready`: only then is
     /// there anything to accept from.
     Welcome,
@@ -124,6 +150,8 @@ pub enum ToSupervisor {
     },
     /// `Quiesce` is done.
     Quiet,
+    /// Control: my connection to a worker is over, and I want another.
+    Severed,
 }
 
 mod tag {
@@ -137,12 +165,16 @@ mod tag {
     pub const QUIESCE: u8 = 8;
     pub const STOP: u8 = 9;
     pub const WELCOME: u8 = 10;
+    pub const HELLO_CONTROL: u8 = 11;
+    pub const PAGE: u8 = 12;
+    pub const INTERNAL: u8 = 13;
 
     pub const MAPPED: u8 = 65;
     pub const READY: u8 = 66;
     pub const DRAINED: u8 = 67;
     pub const STUCK: u8 = 68;
     pub const QUIET: u8 = 69;
+    pub const SEVERED: u8 = 70;
 }
 
 /// In the place of a slot: nobody.
@@ -169,11 +201,34 @@ impl<F> ToChild<F> {
                 out.put_u64(key0);
                 out.put_u64(key1);
                 out.put_u32(ring_bytes);
-                out.put_u8(u8::from(become_user.is_some()));
-                let user = become_user.unwrap_or(Identity { uid: 0, gid: 0 });
-                out.put_u32(user.uid);
-                out.put_u32(user.gid);
+                put_user(&mut out, become_user);
                 vec![config, outbox, cursors, doorbell]
+            }
+            Self::HelloControl {
+                incarnation,
+                started,
+                become_user,
+                config,
+                page,
+                ledger,
+            } => {
+                out.put_u8(tag::HELLO_CONTROL);
+                out.put_u32(incarnation.0);
+                out.put_u64(started.0);
+                put_user(&mut out, become_user);
+                vec![config, page, ledger]
+            }
+            Self::Page {
+                member,
+                incarnation,
+                page,
+            } => {
+                put_member(&mut out, tag::PAGE, member, incarnation);
+                vec![page]
+            }
+            Self::Internal { socket } => {
+                out.put_u8(tag::INTERNAL);
+                vec![socket]
             }
             Self::Peer {
                 member,
@@ -213,6 +268,9 @@ impl<F> ToChild<F> {
     fn encode_small(self, out: &mut Vec<u8>) {
         match self {
             Self::Hello { .. }
+            | Self::HelloControl { .. }
+            | Self::Page { .. }
+            | Self::Internal { .. }
             | Self::Peer { .. }
             | Self::Listener { .. }
             | Self::Config { .. } => {}
@@ -248,21 +306,37 @@ impl<F> ToChild<F> {
                 let (member, incarnation) = take_member(&mut reader)?;
                 let hash_key = [reader.u64()?, reader.u64()?];
                 let ring_bytes = take_ring_bytes(&mut reader)?;
-                let changes = take_flag(&mut reader)?;
-                let (uid, gid) = (reader.u32()?, reader.u32()?);
+                let become_user = take_user(&mut reader)?;
                 Self::Hello {
                     role: Role::of(member),
                     member,
                     incarnation,
                     hash_key,
                     ring_bytes,
-                    become_user: changes.then_some(Identity { uid, gid }),
+                    become_user,
                     config: fd()?,
                     outbox: fd()?,
                     cursors: fd()?,
                     doorbell: fd()?,
                 }
             }
+            tag::HELLO_CONTROL => Self::HelloControl {
+                incarnation: Incarnation(reader.u32()?),
+                started: Instant(reader.u64()?),
+                become_user: take_user(&mut reader)?,
+                config: fd()?,
+                page: fd()?,
+                ledger: fd()?,
+            },
+            tag::PAGE => {
+                let (member, incarnation) = take_member(&mut reader)?;
+                Self::Page {
+                    member,
+                    incarnation,
+                    page: fd()?,
+                }
+            }
+            tag::INTERNAL => Self::Internal { socket: fd()? },
             tag::PEER => {
                 let (member, incarnation) = take_member(&mut reader)?;
                 Self::Peer {
@@ -339,6 +413,7 @@ impl ToSupervisor {
                 incarnation,
             } => put_member(&mut out, tag::STUCK, member, incarnation),
             Self::Quiet => out.put_u8(tag::QUIET),
+            Self::Severed => out.put_u8(tag::SEVERED),
         }
         out
     }
@@ -364,6 +439,7 @@ impl ToSupervisor {
                 }
             }
             tag::QUIET => Self::Quiet,
+            tag::SEVERED => Self::Severed,
             _ => return Err(UNKNOWN),
         };
         if !reader.is_empty() {
@@ -388,6 +464,19 @@ fn put_member(out: &mut Vec<u8>, tag: u8, member: MemberId, incarnation: Incarna
     out.put_u8(tag);
     out.put_u8(slot_byte(member));
     out.put_u32(incarnation.0);
+}
+
+fn put_user(out: &mut Vec<u8>, user: Option<Identity>) {
+    out.put_u8(u8::from(user.is_some()));
+    let user = user.unwrap_or(Identity { uid: 0, gid: 0 });
+    out.put_u32(user.uid);
+    out.put_u32(user.gid);
+}
+
+fn take_user(reader: &mut Reader<'_>) -> Result<Option<Identity>, WireError> {
+    let changes = take_flag(reader)?;
+    let (uid, gid) = (reader.u32()?, reader.u32()?);
+    Ok(changes.then_some(Identity { uid, gid }))
 }
 
 /// Only slots that a store or worker can have.
@@ -488,6 +577,22 @@ mod tests {
                 incarnation
             }),
             members().prop_map(|(from, _)| ToChild::TakeBack { from }),
+            (members(), any::<u64>(), any::<Option<(u32, u32)>>()).prop_map(
+                |((_, incarnation), started, user)| ToChild::HelloControl {
+                    incarnation,
+                    started: Instant(started),
+                    become_user: user.map(|(uid, gid)| Identity { uid, gid }),
+                    config: 0,
+                    page: 1,
+                    ledger: 2,
+                }
+            ),
+            members().prop_map(|(member, incarnation)| ToChild::Page {
+                member,
+                incarnation,
+                page: 0
+            }),
+            Just(ToChild::Internal { socket: 0 }),
             Just(ToChild::Config { config: 0 }),
             Just(ToChild::Welcome),
             Just(ToChild::Quiesce),
@@ -500,6 +605,7 @@ mod tests {
             Just(ToSupervisor::Mapped),
             Just(ToSupervisor::Ready),
             Just(ToSupervisor::Quiet),
+            Just(ToSupervisor::Severed),
             members().prop_map(|(member, incarnation)| ToSupervisor::Drained {
                 member,
                 incarnation

@@ -271,7 +271,10 @@ impl Membership {
                     *waiting = waiting.without(who.member);
                 }
             }
-            ToSupervisor::Mapped | ToSupervisor::Ready | ToSupervisor::Quiet => {
+            ToSupervisor::Mapped
+            | ToSupervisor::Ready
+            | ToSupervisor::Quiet
+            | ToSupervisor::Severed => {
                 self.kill(who, Why::Unfit, out);
             }
         }

@@ -4,12 +4,9 @@ use super::{ConnId, Connection, Worker};
 use crate::base::figures::Figures;
 
 impl Worker {
-    /// What was counted, and what there is now.
+    /// What was counted.
     pub fn figures(&self) -> Figures {
-        Figures {
-            sockets: self.conns.len() as u64,
-            ..self.counted.clone()
-        }
+        self.counted.clone()
     }
 
     /// What all members together hold on their heaps.
@@ -19,7 +16,8 @@ impl Worker {
 
     /// A connection whose output had `before` bytes was written to.
     pub fn note_written(&mut self, id: ConnId, before: usize) {
-        if let Some(conn) = self.conns.get_mut(id) {
+        let conn = self.conns.get_mut(id);
+        if let Some(conn) = conn.filter(|conn| !conn.from.is_internal()) {
             let left = conn.output.len();
             self.counted.bytes_sent += before.saturating_sub(left) as u64;
             // Where packets end is not remembered: those that are left are taken to be of average size.
@@ -33,6 +31,7 @@ impl Worker {
 
     /// A connection is over: nothing waits for it any more.
     pub(super) fn note_over(&mut self, conn: &mut Connection) {
+        self.counted.sockets -= 1;
         self.counted.bytes_sent += conn.output.len() as u64;
         note_waiting(&mut self.counted, conn, (0, 0));
     }

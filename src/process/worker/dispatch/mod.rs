@@ -9,6 +9,7 @@ mod connection;
 mod ending;
 mod fan_out;
 mod figures;
+mod internal;
 mod live;
 mod members;
 mod publish;
@@ -174,6 +175,7 @@ impl Worker {
         self.strangers.came(from.listener);
         let id = self.conns.insert(Connection::new(from, cx.now));
         self.counted.sockets_accepted += 1;
+        self.counted.sockets += 1;
         self.look_at(id, cx.now.after_secs(CONNECT_WITHIN_SECS), cx.now);
         id
     }
@@ -214,7 +216,9 @@ impl Worker {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
-        self.counted.bytes_received += bytes.len() as u64;
+        if !conn.from.is_internal() {
+            self.counted.bytes_received += bytes.len() as u64;
+        }
         // A CONNECT that comes byte by byte has no more time than one that comes at once.
         if conn.stage != Stage::AwaitConnect {
             conn.heard = cx.now;
@@ -252,6 +256,7 @@ impl Worker {
                 Stage::Claiming => break,
                 Stage::AwaitConnect if !self.store_up => break,
                 Stage::AwaitConnect => CONTROL_PACKET_BYTES_MAX,
+                Stage::Connected if conn.from.is_internal() => CONTROL_PACKET_BYTES_MAX,
                 Stage::Connected => self.packet_bytes_max(bytes.get(used).copied()),
             };
             let version = conn.client.version;
@@ -265,7 +270,9 @@ impl Worker {
                 }
             };
             used += found.len;
-            count_packet(&mut self.counted.received, found.first);
+            if !conn.from.is_internal() {
+                count_packet(&mut self.counted.received, found.first);
+            }
             match decode::decode(found, version) {
                 Ok(packet) => self.packet(id, packet, cx),
                 Err(e) => self.malformed(id, e, cx),
@@ -284,10 +291,13 @@ impl Worker {
     }
 
     fn packet<M: Mesh>(&mut self, id: ConnId, packet: Packet<'_>, cx: &mut Cx<'_, M>) {
-        let connected = self
-            .conns
-            .get(id)
-            .is_some_and(|conn| conn.stage == Stage::Connected);
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        let connected = conn.stage == Stage::Connected;
+        if conn.from.is_internal() {
+            return self.internal_packet(id, &packet, connected, cx);
+        }
         match packet {
             Packet::Connect(connect) if !connected => self.on_connect(id, &connect, cx),
             // The first packet is CONNECT [MQTT-3.1.0-1], and there is only one [MQTT-3.1.0-2].
@@ -365,10 +375,11 @@ impl Worker {
         };
         let version = conn.client.version;
         let counted = &mut self.counted;
+        let counts = counts == Counts::Packet && !conn.from.is_internal();
         let write = |out: &mut Vec<u8>| {
             let at = out.len();
             write(version, out);
-            if let (Counts::Packet, Some(first_byte)) = (counts, out.get(at)) {
+            if let (true, Some(first_byte)) = (counts, out.get(at)) {
                 count_packet(&mut counted.sent, *first_byte);
             }
         };
