@@ -100,6 +100,22 @@ const ROOMS: &[Room] = &[
             "sys",
         ],
     ),
+    doing(
+        "process/control",
+        &[
+            "base",
+            "client",
+            "config",
+            "ipc",
+            "mqtt",
+            "process::child",
+            "process::member",
+            "ring",
+            "sys",
+        ],
+    ),
+    pure("process/control/system_topics.rs", &["base"]),
+    pure("process/supervisor/attendant.rs", &["base", "ipc"]),
     pure("process/supervisor/membership.rs", &["base", "ipc"]),
     pure(
         "process/worker/dispatch",
@@ -243,13 +259,13 @@ fn rooms_name_only_the_rooms_that_they_may() {
 #[test]
 fn no_process_names_another() {
     for (file, code) in sources() {
-        let Some(of) = ["supervisor", "worker", "store"]
+        let Some(of) = ["supervisor", "worker", "store", "control"]
             .iter()
             .find(|p| file.starts_with(&format!("process/{p}/")))
         else {
             continue;
         };
-        for other in ["supervisor", "worker", "store"]
+        for other in ["supervisor", "worker", "store", "control"]
             .iter()
             .filter(|p| *p != of)
         {

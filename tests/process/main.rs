@@ -10,3 +10,5 @@ mod harness;
 mod hostile;
 #[cfg(test)]
 mod supervision;
+#[cfg(test)]
+mod system_topics;
