@@ -19,6 +19,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod directory;
+pub mod group;
 pub mod ipc;
 pub mod mqtt;
 pub mod net;

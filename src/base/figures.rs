@@ -66,9 +66,9 @@ figures! {
     Now packets_waiting,
     /// Bytes that wait until a client takes them.
     Now packet_bytes_waiting,
-    /// Subscriptions.
+    /// Subscriptions that are not shared.
     Now subscriptions,
-    /// Those among them that are shared.
+    /// Those that are.
     Now shared_subscriptions,
     /// Clients that are connected.
     Now clients_connected,

@@ -137,3 +137,8 @@ pub struct ClientNumber(pub u32);
 /// One connection's claim of its client id. Counts up within one incarnation of a worker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ClaimSerial(pub u64);
+
+/// A message of a shared subscription that a client was given and has not acknowledged. Never reused by one
+/// store.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct ShareToken(pub u64);

@@ -23,13 +23,15 @@ pub const STRING_BYTES_MAX: usize = 65_535;
 /// Topic filters in one SUBSCRIBE or UNSUBSCRIBE: what fits the packet.
 pub const FILTERS_PER_PACKET_MAX: usize = CONTROL_PACKET_BYTES_MAX / 3;
 
-/// Seconds that a connection may take to send its CONNECT. Then it is closed.
-pub const CONNECT_WITHIN_SECS: u64 = 60;
 /// Bytes read from one connection in one turn of the loop; the rest waits for the next turn.
 pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
-/// Bytes that wait to be written to one connection. Beyond them QoS 0 messages for it are dropped (logged once an
-/// episode), and reading from it stops until it takes its answers.
-pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// `max_output_bytes` at least: room for the packets that answer one read.
+pub const OUTPUT_BYTES_MIN: i64 = 4096;
+/// `global_max_output_bytes auto` is this part of the machine's memory (one eighth).
+pub const OUTPUT_MEMORY_SHARE: u64 = 8;
+/// When clients are disconnected since too much waits for all of them, so many of them go that this part (one
+/// eighth) of the bound is free again.
+pub const OUTPUT_FREED_SHARE: u64 = 8;
 /// Payloads of at least this size are shared between connections instead of copied to each.
 pub const OUTPUT_SHARED_BYTES_MIN: usize = 4096;
 /// Buffers handed to one `writev`.
@@ -182,6 +184,9 @@ pub const CONFIG_SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Topics that the store looks at in one turn for transient sessions, and again for stored ones; the rest waits for
 /// the next turn.
 pub const RETAINED_STEPS_PER_TURN: usize = 2_000;
+/// Members of shared subscriptions that the store finds without room in one turn; the groups that it has not served
+/// wait for the next turn.
+pub const SHARED_STEPS_PER_TURN: usize = 2_000;
 /// Topics that one search for expired retained messages looks at.
 pub const RETAINED_SWEEP_STEPS: usize = 10_000;
 /// Slices of retained messages that the store sends in one turn.

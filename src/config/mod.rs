@@ -52,6 +52,15 @@ pub struct Config {
     pub allow_zero_length_clientid: bool,
     /// What assigned client ids start with, where a listener does not say otherwise.
     pub auto_id_prefix: String,
+    /// Seconds that a connection may take to be let in.
+    pub connect_timeout: u16,
+    /// Bytes that wait to be written to one connection, about.
+    pub max_output_bytes: u32,
+    /// Bytes that wait to be written to all connections of the broker; 0 is no limit, `None` is a part of the
+    /// machine's memory.
+    pub global_max_output_bytes: Option<u64>,
+    /// What every client id must start with.
+    pub clientid_prefixes: Option<String>,
     /// Clients at most, with the absent ones that have a session; zero or less is no limit.
     pub global_max_clients: i32,
     /// Connections of all listeners at most; zero or less is no limit.
@@ -99,6 +108,21 @@ pub struct Listener {
     pub auto_id_prefix: Option<String>,
     /// The protocol versions that are accepted.
     pub versions: Versions,
+    /// Whether the user name takes the place of the client id.
+    pub use_username_as_clientid: bool,
+    /// When the system asks a silent peer whether it is still there.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+}
+
+/// TCP keep-alive: after so many seconds without a byte, every so many seconds, so often without an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TcpKeepalive {
+    /// Seconds until the first question.
+    pub idle_secs: u16,
+    /// Seconds between questions.
+    pub interval_secs: u16,
+    /// Questions without an answer, and the connection is over.
+    pub count: u8,
 }
 
 /// Which address families a listener binds.
@@ -174,6 +198,8 @@ impl Listener {
             allow_anonymous: None,
             auto_id_prefix: None,
             versions: Versions::ALL,
+            use_username_as_clientid: false,
+            tcp_keepalive: None,
         }
     }
 }
@@ -223,6 +249,10 @@ impl Config {
             allow_anonymous: true,
             allow_zero_length_clientid: true,
             auto_id_prefix: "auto-".to_owned(),
+            connect_timeout: 60,
+            max_output_bytes: 4 * 1024 * 1024,
+            global_max_output_bytes: None,
+            clientid_prefixes: None,
             global_max_clients: -1,
             global_max_connections: -1,
             max_inflight_messages: 20,

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::base::limits::{RING_BYTES_MAX, RING_SIZE_BYTES_MIN};
     use crate::base::log::LogMask;
-    use crate::config::{Listener, LogDest, SocketDomain, Versions, Workers};
+    use crate::config::{Listener, LogDest, SocketDomain, TcpKeepalive, Versions, Workers};
 
     /// A text as the parser makes it: no control characters, no white space around it.
     fn text() -> impl Strategy<Value = String> {
@@ -165,6 +165,8 @@ mod tests {
             any::<Option<bool>>(),
             prop::option::of(text()),
             versions,
+            any::<bool>(),
+            prop::option::of((1..=32_767u16, 1..=32_767u16, 1..=127u8)),
         )
             .prop_map(
                 |(
@@ -176,6 +178,8 @@ mod tests {
                     allow_anonymous,
                     auto_id_prefix,
                     versions,
+                    use_username_as_clientid,
+                    keepalive,
                 )| {
                     Listener {
                         port,
@@ -186,6 +190,14 @@ mod tests {
                         allow_anonymous,
                         auto_id_prefix,
                         versions,
+                        use_username_as_clientid,
+                        tcp_keepalive: keepalive.map(|(idle_secs, interval_secs, count)| {
+                            TcpKeepalive {
+                                idle_secs,
+                                interval_secs,
+                                count,
+                            }
+                        }),
                     }
                 },
             )
@@ -238,8 +250,22 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_config()(
+        fn kept_by_workers()(
             processes in processes(),
+            clientid_prefixes in prop::option::of(text()),
+            connect_timeout in 1..=u16::MAX,
+            max_output_bytes in 4096..=0x7fff_ffffu32,
+            global_max_output_bytes in prop::option::of(0..=u64::MAX / 2),
+        ) -> Config {
+            Config {
+                clientid_prefixes, connect_timeout, max_output_bytes, global_max_output_bytes, ..processes
+            }
+        }
+    }
+
+    prop_compose! {
+        fn any_config()(
+            processes in kept_by_workers(),
             flags in any::<[bool; 5]>(),
             auto_id_prefix in text(),
             global_max_clients in -1..=i32::MAX,

@@ -89,8 +89,9 @@ fn check_connect_flags(flags: u8, version: Version) -> Result<(), DecodeError> {
     if flags & RESERVED != 0 && version != Version::V31 {
         return Err(DecodeError::malformed("reserved flag in CONNECT"));
     }
-    // [MQTT-3.1.2-11], [MQTT-3.1.2-13]
-    if flags & WILL == 0 && flags & (WILL_QOS | WILL_RETAIN) != 0 {
+    // [MQTT-3.1.2-11], [MQTT-3.1.2-13]; without a will, 3.1 gives these no meaning and no value.
+    let is_without_will = flags & WILL == 0 && version != Version::V31;
+    if is_without_will && flags & (WILL_QOS | WILL_RETAIN) != 0 {
         return Err(DecodeError::malformed("will flags without a will"));
     }
     // [MQTT-3.1.2-22] of 3.1.1, lifted in 5.0.
@@ -228,6 +229,7 @@ mod tests {
         );
         // Will QoS and will retain without a will.
         assert_eq!((flags(4, 0x88), flags(5, 0xa0)), (0x81, 0x81));
+        assert_eq!((flags(3, 0x98), flags(3, 0xa0)), (0, 0));
         // A password alone.
         assert_eq!(
             (flags(3, 0x40), flags(4, 0x40), flags(5, 0x40)),

@@ -53,6 +53,45 @@ pub fn encode(packet: &Packet<'_>, version: Version, out: &mut Vec<u8>) {
     }
 }
 
+/// As [`encode`], for a receiver that takes packets of at most `bytes_max`. If that is too little, the properties of
+/// an answer are left out: they are a reason string, which may be missing [MQTT-3.4.2-2]. False, and nothing is
+/// appended, if the packet is too large even so, or if it is a CONNACK that lets in: what it says must be said.
+pub fn encode_within(
+    packet: &Packet<'_>,
+    version: Version,
+    bytes_max: u32,
+    out: &mut Vec<u8>,
+) -> bool {
+    let start = out.len();
+    let mut put = |packet: &Packet<'_>| {
+        encode(packet, version, out);
+        let fits = u32::try_from(out.len() - start).is_ok_and(|len| len <= bytes_max);
+        if !fits {
+            out.truncate(start);
+        }
+        fits
+    };
+    put(packet) || without_properties(packet).is_some_and(|bare| put(&bare))
+}
+
+/// An answer without what may be left out of it; `None` if there is nothing of the kind.
+fn without_properties<'a>(packet: &Packet<'a>) -> Option<Packet<'a>> {
+    let mut bare = packet.clone();
+    let properties = match &mut bare {
+        Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubrel(ack) | Packet::Pubcomp(ack) => {
+            &mut ack.properties
+        }
+        Packet::Suback(suback) => &mut suback.properties,
+        Packet::Unsuback(unsuback) => &mut unsuback.properties,
+        Packet::Disconnect(disconnect) => &mut disconnect.properties,
+        Packet::Connack(connack) if connack.code != 0 => &mut connack.properties,
+        _ => return None,
+    };
+    let had_some = !properties.is_empty();
+    *properties = Properties::NONE;
+    had_some.then_some(bare)
+}
+
 /// A PUBLISH that goes to many connections: encoded once, then patched per connection.
 #[derive(Clone, Copy, Debug)]
 pub struct PublishForm<'a> {
@@ -270,6 +309,39 @@ mod tests {
         assert_eq!(encoded(&connack, Version::V31), [0x20, 2, 0, 0]);
         assert_eq!(encoded(&connack, Version::V311), [0x20, 2, 1, 0]);
         assert_eq!(encoded(&connack, Version::V5), [0x20, 3, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_reason_string_is_left_out_where_there_is_no_room_for_it() {
+        let mut words = PropertiesBuilder::default();
+        words.push(Property::ReasonString("why"));
+        let within = |packet: &Packet<'_>, bytes_max| {
+            let mut out = b"before".to_vec();
+            let fits = encode_within(packet, Version::V5, bytes_max, &mut out);
+            (fits, out.split_off(6))
+        };
+        let properties = words.as_properties();
+        let puback = Packet::Puback(Ack {
+            properties,
+            ..ack(0x97)
+        });
+        assert_eq!(
+            within(&puback, 12),
+            (true, b"\x40\x0a\x01\x02\x97\x06\x1f\0\x03why".to_vec())
+        );
+        assert_eq!(within(&puback, 11), (true, vec![0x40, 3, 1, 2, 0x97]));
+        assert_eq!(within(&puback, 4), (false, vec![]));
+        // What a client must know is not left out.
+        let connack = |code| {
+            Packet::Connack(Connack {
+                session_present: false,
+                code,
+                properties,
+            })
+        };
+        assert_eq!(within(&connack(0), 5), (false, vec![]));
+        assert_eq!(within(&connack(0x97), 5), (true, vec![0x20, 3, 0, 0x97, 0]));
+        assert_eq!(within(&Packet::Pingresp, 1), (false, vec![]));
     }
 
     #[test]

@@ -227,11 +227,16 @@ impl PropertiesBuilder {
         properties: Properties<'_>,
         remaining: u32,
     ) -> &mut Self {
-        for (id, bytes) in spans(properties) {
-            if id == PropertyId::MessageExpiryInterval {
-                self.push(Property::MessageExpiryInterval(remaining));
-            } else {
-                self.raw.extend_from_slice(bytes);
+        for property in spans(properties) {
+            match property {
+                (PropertyId::MessageExpiryInterval, bytes) => {
+                    let received = bytes
+                        .last_chunk()
+                        .map_or(remaining, |b| u32::from_be_bytes(*b));
+                    // Never more than was received, however it was rounded.
+                    self.push(Property::MessageExpiryInterval(remaining.min(received)));
+                }
+                (_, bytes) => self.raw.extend_from_slice(bytes),
             }
         }
         self
@@ -639,6 +644,9 @@ mod tests {
         let mut expected = FORWARDED;
         expected[1] = Property::MessageExpiryInterval(9);
         assert!(forwarded.as_properties().iter().eq(expected));
+        forwarded.clear();
+        forwarded.push_all_with_expiry(block(&FORWARDED).as_properties(), 61);
+        assert!(forwarded.as_properties().iter().eq(FORWARDED));
         // Where there was none, none is added.
         forwarded.clear();
         forwarded.push_all_with_expiry(block(&FORWARDED[2..]).as_properties(), 9);

@@ -158,6 +158,20 @@ impl Reason {
         }
     }
 
+    /// Whether the code alone leaves open what is wrong, so that a reason string helps.
+    pub const fn is_vague(self) -> bool {
+        matches!(
+            self,
+            Self::UnspecifiedError
+                | Self::MalformedPacket
+                | Self::ProtocolError
+                | Self::ImplementationSpecificError
+                | Self::TopicFilterInvalid
+                | Self::TopicNameInvalid
+                | Self::QuotaExceeded
+        )
+    }
+
     /// The return code of a 3.x CONNACK that says the same [MQTT-3.2.2-5]. `None`: 3.x has no word for it, and the
     /// connection closes without a CONNACK.
     pub const fn return_code(self) -> Option<u8> {
@@ -250,6 +264,12 @@ mod tests {
             let stands = (0..16u8).any(|kind| is_allowed(kind << 4, code));
             assert_eq!(stands, Reason::from_u8(code).is_some(), "{code:#x}");
         }
+    }
+
+    #[test]
+    fn what_a_code_says_by_itself_needs_no_words() {
+        assert!(Reason::ProtocolError.is_vague() && Reason::QuotaExceeded.is_vague());
+        assert!(!Reason::SessionTakenOver.is_vague() && !Reason::NotAuthorized.is_vague());
     }
 
     #[test]

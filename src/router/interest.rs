@@ -20,7 +20,7 @@ pub struct Interest {
 
 /// How many subscribers want each class.
 #[derive(Debug, Default, Clone, Copy)]
-struct Wanted {
+pub struct Wanted {
     qos0: u32,
     qos12: u32,
 }
@@ -45,10 +45,21 @@ impl Announced {
 }
 
 impl Wanted {
-    fn class(self) -> Class {
+    /// What somebody wants.
+    pub fn class(self) -> Class {
         Class(
             (u8::from(self.qos0 > 0) * Class::QOS0.0) | (u8::from(self.qos12 > 0) * Class::QOS12.0),
         )
+    }
+
+    /// One more subscriber wants `class`; the class after it if that is another than before.
+    pub fn add(&mut self, class: Class) -> Option<Class> {
+        self.count(class, |n| n.saturating_add(1))
+    }
+
+    /// One subscriber of `class` less; as [`Wanted::add`].
+    pub fn remove(&mut self, class: Class) -> Option<Class> {
+        self.count(class, |n| n.saturating_sub(1))
     }
 
     /// Counts one subscriber in or out; the class after it if that is another than before.
@@ -76,16 +87,15 @@ impl Interest {
 
     /// One more subscriber wants `class` of `filter`; what must be announced, if anything.
     pub fn add<'a>(&mut self, filter: Filter<'a>, class: Class) -> Option<Announcement<'a>> {
-        let add_one = |n: u32| n.saturating_add(1);
         if filter.has_wildcard() {
             if !self.wild.contains_key(filter.as_str()) {
                 self.wild.insert(filter.as_str().into(), Wanted::default());
             }
-            let changed = self.wild.get_mut(filter.as_str())?.count(class, add_one)?;
+            let changed = self.wild.get_mut(filter.as_str())?.add(class)?;
             return Some(wildcard(filter.as_str(), changed));
         }
         let hash = self.hash.of(filter.as_str());
-        let changed = self.exact.entry(hash).or_default().count(class, add_one)?;
+        let changed = self.exact.entry(hash).or_default().add(class)?;
         Some(Announcement {
             class: changed,
             filter: AnnouncedFilter::Exact(hash),
@@ -94,16 +104,15 @@ impl Interest {
 
     /// One subscriber less; what must be announced, if anything.
     pub fn remove<'a>(&mut self, filter: Filter<'a>, class: Class) -> Option<Announcement<'a>> {
-        let take_one = |n: u32| n.saturating_sub(1);
         if filter.has_wildcard() {
-            let changed = self.wild.get_mut(filter.as_str())?.count(class, take_one)?;
+            let changed = self.wild.get_mut(filter.as_str())?.remove(class)?;
             if changed == Class::default() {
                 self.wild.remove(filter.as_str());
             }
             return Some(wildcard(filter.as_str(), changed));
         }
         let hash = self.hash.of(filter.as_str());
-        let changed = self.exact.get_mut(&hash)?.count(class, take_one)?;
+        let changed = self.exact.get_mut(&hash)?.remove(class)?;
         if changed == Class::default() {
             self.exact.remove(&hash);
         }

@@ -16,6 +16,11 @@ pub struct Inbound {
     aliases: Vec<Option<Box<str>>>,
 }
 
+/// What a client may not do: the reason code, and words for the log.
+pub type Violation = (Reason, &'static str);
+
+const BAD_ALIAS: Violation = (Reason::TopicAliasInvalid, "topic alias out of range");
+
 /// Whether a QoS 2 message is seen for the first time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Received {
@@ -35,12 +40,12 @@ impl Inbound {
     ///
     /// # Errors
     /// More unreleased messages than the client may have: 0x93 [MQTT-3.3.4-9].
-    pub fn publish(&mut self, id: PacketId, maximum: usize) -> Result<Received, Reason> {
+    pub fn publish(&mut self, id: PacketId, maximum: usize) -> Result<Received, Violation> {
         if self.received.contains(&id.get()) {
             return Ok(Received::Repeat);
         }
         if self.received.len() >= maximum.min(QOS2_RECEIVED_MAX) {
-            return Err(Reason::ReceiveMaximumExceeded);
+            return Err((Reason::ReceiveMaximumExceeded, "receive maximum exceeded"));
         }
         self.received.insert(id.get());
         Ok(Received::New)
@@ -59,21 +64,25 @@ impl Inbound {
     ///
     /// # Errors
     /// An alias of 0 or beyond the maximum: 0x94 [MQTT-3.3.2-8], [MQTT-3.3.2-9]; an alias that stands for nothing: 0x82.
-    pub fn alias(&mut self, alias: u16, topic: Option<&str>) -> Result<&str, Reason> {
+    pub fn alias(&mut self, alias: u16, topic: Option<&str>) -> Result<&str, Violation> {
         if alias == 0 || alias > TOPIC_ALIAS_MAX {
-            return Err(Reason::TopicAliasInvalid);
+            return Err(BAD_ALIAS);
         }
         let at = usize::from(alias) - 1;
         if self.aliases.len() <= at {
             self.aliases.resize(at + 1, None);
         }
         let Some(known) = self.aliases.get_mut(at) else {
-            return Err(Reason::TopicAliasInvalid);
+            return Err(BAD_ALIAS);
         };
         if let Some(topic) = topic {
             *known = Some(topic.into());
         }
-        known.as_deref().ok_or(Reason::ProtocolError)
+        let unknown = (
+            Reason::ProtocolError,
+            "a topic alias that stands for nothing",
+        );
+        known.as_deref().ok_or(unknown)
     }
 }
 
@@ -101,18 +110,21 @@ mod tests {
         let more = PacketId::new(21).unwrap();
         assert_eq!(
             inbound.publish(more, 20),
-            Err(Reason::ReceiveMaximumExceeded)
+            Err((Reason::ReceiveMaximumExceeded, "receive maximum exceeded"))
         );
     }
 
     #[test]
     fn an_alias_stands_for_the_last_topic_it_came_with() {
         let mut inbound = Inbound::default();
-        assert_eq!(inbound.alias(3, None), Err(Reason::ProtocolError));
+        assert!(matches!(
+            inbound.alias(3, None),
+            Err((Reason::ProtocolError, _))
+        ));
         assert_eq!(inbound.alias(3, Some("a")), Ok("a"));
         assert_eq!(inbound.alias(3, Some("b")), Ok("b"));
         assert_eq!(inbound.alias(3, None), Ok("b"));
-        assert_eq!(inbound.alias(0, Some("a")), Err(Reason::TopicAliasInvalid));
-        assert_eq!(inbound.alias(11, Some("a")), Err(Reason::TopicAliasInvalid));
+        assert_eq!(inbound.alias(0, Some("a")), Err(BAD_ALIAS));
+        assert_eq!(inbound.alias(11, Some("a")), Err(BAD_ALIAS));
     }
 }

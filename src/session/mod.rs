@@ -6,6 +6,6 @@ pub mod connect;
 pub mod inbound;
 pub mod window;
 
-pub use connect::{Admission, Refusal, admit};
-pub use inbound::{Inbound, Received};
+pub use connect::{Admission, Refusal, Terms, admit, admit_again};
+pub use inbound::{Inbound, Received, Violation};
 pub use window::{Place, Queued, QueuedMessage, Window};

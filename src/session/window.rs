@@ -9,6 +9,7 @@ use std::rc::Rc;
 use foldhash::fast::FixedState;
 
 use crate::base::clock::Instant;
+use crate::base::ids::ShareToken;
 use crate::base::limits::WINDOW_MESSAGES_MAX;
 use crate::mqtt::{PacketId, Qos};
 
@@ -23,6 +24,8 @@ pub struct Window {
     waiting_bytes: u64,
     /// Messages are being dropped, and the log said so.
     pub dropping: bool,
+    /// Of shared messages that expired while they waited.
+    expired: Vec<ShareToken>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +52,8 @@ pub struct Queued {
     pub qos: Qos,
     pub retain: bool,
     pub subscription_ids: Vec<u32>,
+    /// Of a shared message: the store waits to hear of it.
+    pub token: Option<ShareToken>,
     pub message: Rc<QueuedMessage>,
 }
 
@@ -71,6 +76,7 @@ impl Window {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             dropping: false,
+            expired: Vec::new(),
         }
     }
 
@@ -133,6 +139,7 @@ impl Window {
             let queued = self.waiting.pop_front()?;
             self.waiting_bytes -= queued.message.payload.len() as u64;
             if queued.message.expires_at.is_some_and(|at| at <= now) {
+                self.expired.extend(queued.token);
                 continue;
             }
             self.dropping = false;
@@ -140,6 +147,16 @@ impl Window {
             return Some((id, queued));
         }
         None
+    }
+
+    /// The shared messages that expired since the last time.
+    pub fn take_expired(&mut self) -> Vec<ShareToken> {
+        std::mem::take(&mut self.expired)
+    }
+
+    /// The shared messages that wait.
+    pub fn shared_waiting(&self) -> impl Iterator<Item = ShareToken> {
+        self.waiting.iter().filter_map(|queued| queued.token)
     }
 
     /// A PUBACK came. False if no PUBACK was due for this packet id.
@@ -202,6 +219,7 @@ mod tests {
             qos,
             retain: false,
             subscription_ids: Vec::new(),
+            token: None,
             message: Rc::new(message),
         }
     }

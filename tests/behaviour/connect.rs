@@ -1,28 +1,11 @@
 //! CONNECT: what is let in, what is refused and how, and what CONNACK says.
 
 use crate::broker::Setup;
-use crate::wire::{
-    Got, PINGREQ, PINGRESP, V5, V31, V311, connect, packet, property, publish, text, varint,
-};
+use crate::wire::{Got, PINGREQ, V5, V31, V311, connect, packet, property, publish, text, varint};
 use crate::{Bench, Test, test};
 
 pub const TESTS: &[Test] = &[
     test!(every_version_is_accepted),
-    test!(all_flags_together_are_accepted),
-    test!(bridges_set_the_high_bit_of_the_level),
-    test!(an_unknown_level_is_refused_with_1),
-    test!(a_wrong_protocol_name_closes_without_an_answer),
-    test!(the_reserved_flag_closes_without_an_answer),
-    test!(will_flags_without_a_will_close),
-    test!(will_qos_3_closes),
-    test!(a_password_without_a_user_name_closes_in_3),
-    test!(a_password_without_a_user_name_is_allowed_in_5),
-    test!(a_truncated_connect_closes),
-    test!(a_first_packet_that_is_not_connect_closes),
-    test!(a_second_connect_closes),
-    test!(a_second_connect_is_a_protocol_error_in_5).original_breaks("does not say why it closes"),
-    test!(an_empty_id_needs_a_clean_session_in_311),
-    test!(an_empty_id_is_refused_in_31),
     test!(an_empty_id_is_assigned_in_5),
     test!(an_empty_id_is_refused_where_it_is_not_allowed)
         .setup(Setup::Strict)
@@ -30,16 +13,13 @@ pub const TESTS: &[Test] = &[
     test!(without_leave_a_client_is_refused).setup(Setup::Closed),
     test!(an_unknown_authentication_method_is_refused),
     test!(connack_of_5_has_its_properties_in_order).since_2_1(),
-    test!(connack_of_5_names_the_limits_in_order)
-        .setup(Setup::Strict)
-        .original_breaks("2.0.11 has another order, and shared subscriptions"),
+    test!(connack_of_5_names_the_limits_in_order).setup(Setup::Strict),
     test!(a_will_that_the_limits_forbid_is_refused).setup(Setup::Strict),
     test!(a_keep_alive_over_the_limit_is_refused_in_3)
         .setup(Setup::Strict)
         .since_2_1(),
     test!(properties_out_of_place_are_refused),
     test!(packets_behind_connect_in_one_segment_are_served),
-    test!(ping_is_answered_in_every_version),
 ];
 
 fn every_version_is_accepted(bench: &Bench<'_>) {
@@ -50,154 +30,6 @@ fn every_version_is_accepted(bench: &Bench<'_>) {
         assert_eq!((present, code), (false, 0), "version {version}");
         client.disconnect();
     }
-}
-
-fn all_flags_together_are_accepted(bench: &Bench<'_>) {
-    for version in [V31, V311, V5] {
-        let id = bench.id(&format!("all{version}"));
-        let all = connect(version, &id)
-            .persistent()
-            .will(&bench.topic("will"), "gone", 2, true)
-            .username("somebody")
-            .password("secret");
-        assert_eq!(all.flags(), 0xf4);
-        bench.client(&all).disconnect();
-        // The session and what is retained end here.
-        bench.client(&connect(version, &id)).disconnect();
-    }
-}
-
-fn bridges_set_the_high_bit_of_the_level(bench: &Bench<'_>) {
-    for (version, level) in [(V31, 0x83), (V311, 0x84)] {
-        let mut client = bench.socket();
-        client.version = version;
-        let mut bytes = connect(version, &bench.id(&version.to_string())).bytes();
-        let at = bytes.windows(2).position(|b| *b == [version, 2]).unwrap();
-        bytes[at] = level;
-        client.send(&bytes);
-        client.expect_bytes(&[0x20, 2, 0, 0]);
-        client.ping();
-    }
-}
-
-fn an_unknown_level_is_refused_with_1(bench: &Bench<'_>) {
-    for level in [0, 2, 6, 127] {
-        let mut client = bench.socket();
-        let mut body = text("MQTT");
-        body.extend([level, 2, 0, 60]);
-        body.extend(text(&bench.id("level")));
-        client.send(&packet(0x10, &body));
-        client.expect_bytes(&[0x20, 2, 0, 1]);
-        client.expect_end();
-    }
-}
-
-fn a_wrong_protocol_name_closes_without_an_answer(bench: &Bench<'_>) {
-    for name in ["", "MQT", "mqtt", "MQTTT", "HTTP/1.1"] {
-        let mut client = bench.socket();
-        let mut body = text(name);
-        body.extend([4, 2, 0, 60]);
-        body.extend(text(&bench.id("name")));
-        client.send(&packet(0x10, &body));
-        client.expect_end();
-    }
-}
-
-fn the_reserved_flag_closes_without_an_answer(bench: &Bench<'_>) {
-    for version in [V311, V5] {
-        let mut client = bench.socket();
-        client.version = version;
-        client.send(&connect(version, &bench.id("r")).bytes_with_flags(3));
-        if let Some(answer) = client.try_next() {
-            assert!(
-                version == V5 && matches!(answer, Got::Connack { code: 0x81, .. }),
-                "{answer:?}"
-            );
-            client.expect_end();
-        }
-    }
-}
-
-fn will_flags_without_a_will_close(bench: &Bench<'_>) {
-    for flags in [0x0a, 0x12, 0x22] {
-        let mut client = bench.socket();
-        client.send(&connect(V311, &bench.id("w")).bytes_with_flags(flags));
-        client.expect_end();
-    }
-}
-
-fn will_qos_3_closes(bench: &Bench<'_>) {
-    let mut client = bench.socket();
-    let will = connect(V311, &bench.id("w")).will(&bench.topic("t"), "x", 3, false);
-    client.send(&will.bytes());
-    client.expect_end();
-}
-
-fn a_password_without_a_user_name_closes_in_3(bench: &Bench<'_>) {
-    let mut client = bench.socket();
-    client.send(&connect(V311, &bench.id("p")).password("secret").bytes());
-    client.expect_end();
-}
-
-fn a_password_without_a_user_name_is_allowed_in_5(bench: &Bench<'_>) {
-    bench.client(&connect(V5, &bench.id("p")).password("secret"));
-}
-
-fn a_truncated_connect_closes(bench: &Bench<'_>) {
-    let whole = connect(V311, &bench.id("truncated")).bytes();
-    for length in [2, 5, 8, 9, 11, 12, 13, whole.len() - 1] {
-        let mut client = bench.socket();
-        client.send(&packet(0x10, &whole[2..length]));
-        client.expect_end();
-    }
-}
-
-fn a_first_packet_that_is_not_connect_closes(bench: &Bench<'_>) {
-    let publish = publish(&bench.topic("t"), "x", 1, 1).bytes(V311);
-    for first in [
-        PINGREQ.to_vec(),
-        publish,
-        crate::wire::subscribe(V311, 1, &[("a", 0)]),
-        crate::wire::DISCONNECT.to_vec(),
-        vec![0xf0, 0],
-        vec![0, 0],
-    ] {
-        let mut client = bench.socket();
-        client.send(&first);
-        client.expect_end();
-    }
-}
-
-fn a_second_connect_closes(bench: &Bench<'_>) {
-    for version in [V31, V311] {
-        let again = connect(version, &bench.id(&version.to_string()));
-        let mut client = bench.client(&again);
-        client.send(&again.bytes());
-        client.expect_end();
-    }
-}
-
-fn a_second_connect_is_a_protocol_error_in_5(bench: &Bench<'_>) {
-    let again = connect(V5, &bench.id("again"));
-    let mut client = bench.client(&again);
-    client.send(&again.bytes());
-    client.expect_disconnect(0x82);
-}
-
-fn an_empty_id_needs_a_clean_session_in_311(bench: &Bench<'_>) {
-    bench.client(&connect(V311, ""));
-    let mut client = bench.socket();
-    client.send(&connect(V311, "").clean(false).bytes());
-    client.expect_bytes(&[0x20, 2, 0, 2]);
-    client.expect_end();
-}
-
-fn an_empty_id_is_refused_in_31(bench: &Bench<'_>) {
-    let mut client = bench.socket();
-    client.version = V31;
-    client.send(&connect(V31, "").bytes());
-    client.expect_bytes(&[0x20, 2, 0, 2]);
-    client.expect_end();
 }
 
 fn an_empty_id_is_assigned_in_5(bench: &Bench<'_>) {
@@ -260,12 +92,8 @@ fn connack_of_5_has_its_properties_in_order(bench: &Bench<'_>) {
     let mut expected = property::topic_alias_maximum(10);
     expected.extend(property::maximum_packet_size(2_000_000));
     expected.extend(property::receive_maximum(20));
-    expected.extend(NO_SHARED_SUBSCRIPTIONS);
     assert_eq!(properties, expected);
 }
-
-/// Behind what the original says, as long as they are not built.
-const NO_SHARED_SUBSCRIPTIONS: [u8; 2] = [0x2a, 0];
 
 fn connack_of_5_names_the_limits_in_order(bench: &Bench<'_>) {
     let (_, _, properties) = bench
@@ -273,11 +101,10 @@ fn connack_of_5_names_the_limits_in_order(bench: &Bench<'_>) {
         .connack(&connect(V5, &bench.id("c")).keep_alive(31));
     let mut expected = property::topic_alias_maximum(10);
     expected.extend(property::server_keep_alive(30));
-    expected.extend([0x24, 1]);
     expected.extend([0x25, 0]);
     expected.extend(property::maximum_packet_size(2000));
     expected.extend(property::receive_maximum(3));
-    expected.extend(NO_SHARED_SUBSCRIPTIONS);
+    expected.extend([0x24, 1]);
     assert_eq!(properties, expected);
 }
 
@@ -353,14 +180,4 @@ fn packets_behind_connect_in_one_segment_are_served(bench: &Bench<'_>) {
         got,
         [Got::Publish(publish(&topic, "x", 0, 0)), Got::Pingresp]
     );
-}
-
-fn ping_is_answered_in_every_version(bench: &Bench<'_>) {
-    for version in [V31, V311, V5] {
-        let mut client = bench.clean(version, &version.to_string());
-        for _ in 0..3 {
-            client.send(PINGREQ);
-            client.expect_bytes(PINGRESP);
-        }
-    }
 }

@@ -10,14 +10,8 @@ use crate::{Bench, Test, test};
 
 pub const TESTS: &[Test] = &[
     test!(every_qos_goes_to_every_qos_at_the_lower_of_both),
-    test!(acknowledgements_have_the_exact_bytes),
     test!(nobody_subscribes_is_said_in_5),
     test!(a_matching_message_is_acknowledged_with_0_in_5),
-    test!(a_repeated_qos_2_publish_is_delivered_once),
-    test!(any_number_of_repeats_is_delivered_once).original_breaks("closes at the second repeat"),
-    test!(a_repeated_qos_2_publish_is_known_in_the_next_connection),
-    test!(a_repeated_qos_1_publish_is_delivered_again),
-    test!(pubrel_of_nothing_is_completed),
     test!(pubrel_of_nothing_is_not_found_in_5),
     test!(pubrec_of_nothing_is_answered),
     test!(acknowledgements_of_nothing_do_no_harm),
@@ -29,18 +23,13 @@ pub const TESTS: &[Test] = &[
         .original_breaks("lets a client exceed max_inflight_messages"),
     test!(beyond_the_queue_messages_are_dropped).setup(Setup::Strict),
     test!(packet_ids_count_up_from_1),
-    test!(an_unacknowledged_publish_comes_again_with_dup),
-    test!(an_unacknowledged_pubrel_comes_again),
-    test!(every_state_comes_again_in_its_place),
     test!(pubrec_with_an_error_ends_the_delivery),
     test!(a_client_that_exceeds_receive_maximum_is_disconnected)
         .original_breaks("drops what is too much, in 3.1.1 even with an acknowledgement"),
-    test!(the_publishers_flags_stay_with_it),
     test!(an_empty_payload_is_a_message),
     test!(a_large_message_comes_whole),
     test!(a_message_over_the_clients_limit_is_not_sent),
     test!(a_message_over_the_limit_of_a_stored_session_is_skipped),
-    test!(topics_keep_their_bytes),
     test!(a_publisher_gets_its_own_message),
 ];
 
@@ -57,29 +46,6 @@ fn every_qos_goes_to_every_qos_at_the_lower_of_both(bench: &Bench<'_>) {
             }
             subscriber.expect_nothing_from(&mut publisher);
         }
-    }
-}
-
-fn acknowledgements_have_the_exact_bytes(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    for version in [V31, V311] {
-        let mut subscriber = bench.clean(version, &format!("s{version}"));
-        let mut publisher = bench.clean(version, &format!("p{version}"));
-        subscriber.subscribe(&topic, 2);
-        publisher.send(&publish(&topic, "one", 1, 0x1234).bytes(version));
-        publisher.expect_bytes(&[0x40, 2, 0x12, 0x34]);
-        subscriber.expect_bytes(&publish(&topic, "one", 1, 1).bytes(version));
-        subscriber.send(&ack(PUBACK, 1));
-        publisher.send(&publish(&topic, "two", 2, 0xffff).bytes(version));
-        publisher.expect_bytes(&[0x50, 2, 0xff, 0xff]);
-        publisher.send(&ack(PUBREL, 0xffff));
-        publisher.expect_bytes(&[0x70, 2, 0xff, 0xff]);
-        subscriber.expect_bytes(&publish(&topic, "two", 2, 2).bytes(version));
-        subscriber.send(&ack(PUBREC, 2));
-        subscriber.expect_bytes(&[0x62, 2, 0, 2]);
-        subscriber.send(&ack(PUBCOMP, 2));
-        publisher.send(&publish(&topic, "zero", 0, 0).bytes(version));
-        subscriber.expect_bytes(&publish(&topic, "zero", 0, 0).bytes(version));
     }
 }
 
@@ -106,85 +72,6 @@ fn a_matching_message_is_acknowledged_with_0_in_5(bench: &Bench<'_>) {
     publisher.expect_bytes(&[0x50, 2, 0, 6]);
     publisher.send(&ack(PUBREL, 6));
     publisher.expect_bytes(&[0x70, 2, 0, 6]);
-}
-
-fn a_repeated_qos_2_publish_is_delivered_once(bench: &Bench<'_>) {
-    repeat(bench, 1);
-}
-
-fn any_number_of_repeats_is_delivered_once(bench: &Bench<'_>) {
-    repeat(bench, 5);
-}
-
-fn repeat(bench: &Bench<'_>, repeats: usize) {
-    let topic = bench.topic("t");
-    for version in [V31, V311, V5] {
-        let mut subscriber = bench.clean(version, &format!("s{version}"));
-        let mut publisher = bench.clean(version, &format!("p{version}"));
-        subscriber.subscribe(&topic, 2);
-        let message = publish(&topic, "once", 2, 9);
-        for n in 0..=repeats {
-            let again = if n == 0 {
-                message.clone()
-            } else {
-                message.clone().dup()
-            };
-            publisher.send(&again.bytes(version));
-            publisher.expect_ack(PUBREC, 9);
-        }
-        for _ in 0..2 {
-            publisher.send(&ack(PUBREL, 9));
-            match publisher.next() {
-                Got::Ack(PUBCOMP, 9, _) => {}
-                other => panic!("{other:?}"),
-            }
-        }
-        subscriber.expect_message(&topic, "once", 2, false);
-        subscriber.expect_nothing_from(&mut publisher);
-        // The id is free: the same packet is a new message.
-        publisher.publish(&message);
-        subscriber.expect_message(&topic, "once", 2, false);
-    }
-}
-
-fn a_repeated_qos_2_publish_is_known_in_the_next_connection(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    for version in [V31, V311, V5] {
-        let mut subscriber = bench.clean(version, &format!("s{version}"));
-        subscriber.subscribe(&topic, 2);
-        let session = connect(version, &bench.id(&format!("p{version}"))).persistent();
-        let mut publisher = bench.client(&session);
-        let message = publish(&topic, "once", 2, 9);
-        publisher.send(&message.bytes(version));
-        publisher.expect_ack(PUBREC, 9);
-        publisher.drop_connection();
-        let mut publisher = bench.client(&session);
-        publisher.publish(&message.clone().dup());
-        subscriber.expect_message(&topic, "once", 2, false);
-        subscriber.expect_nothing_from(&mut publisher);
-        publisher.publish(&message);
-        subscriber.expect_message(&topic, "once", 2, false);
-    }
-}
-
-fn a_repeated_qos_1_publish_is_delivered_again(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut subscriber = bench.clean(V311, "s");
-    let mut publisher = bench.clean(V311, "p");
-    subscriber.subscribe(&topic, 1);
-    let message = publish(&topic, "twice", 1, 9);
-    publisher.publish(&message);
-    publisher.publish(&message.dup());
-    for _ in 0..2 {
-        let got = subscriber.expect_message(&topic, "twice", 1, false);
-        assert!(!got.dup, "DUP is of one connection [MQTT-3.3.1-3]");
-    }
-}
-
-fn pubrel_of_nothing_is_completed(bench: &Bench<'_>) {
-    let mut client = bench.clean(V311, "c");
-    client.send(&ack(PUBREL, 77));
-    client.expect_bytes(&[0x70, 2, 0, 77]);
 }
 
 fn pubrel_of_nothing_is_not_found_in_5(bench: &Bench<'_>) {
@@ -362,88 +249,6 @@ fn packet_ids_count_up_from_1(bench: &Bench<'_>) {
     }
 }
 
-fn an_unacknowledged_publish_comes_again_with_dup(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    for version in [V31, V311, V5] {
-        for qos in [1, 2] {
-            let session = connect(version, &bench.id(&format!("{version}{qos}"))).persistent();
-            let mut subscriber = bench.client(&session);
-            subscriber.subscribe(&topic, qos);
-            let mut publisher = bench.clean(version, &format!("p{version}{qos}"));
-            publisher.publish(&publish(&topic, "x", qos, 1));
-            let first = subscriber.message();
-            for _ in 0..3 {
-                subscriber.drop_connection();
-                subscriber = bench.client(&session);
-                assert_eq!(subscriber.message(), first.clone().dup());
-            }
-            subscriber.acknowledge(&first);
-            subscriber.expect_nothing_from(&mut publisher);
-            subscriber.disconnect();
-            let mut subscriber = bench.client(&session);
-            subscriber.expect_nothing_from(&mut publisher);
-            subscriber.unsubscribe(&topic);
-        }
-    }
-}
-
-fn an_unacknowledged_pubrel_comes_again(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    for version in [V31, V311, V5] {
-        let session = connect(version, &bench.id(&version.to_string())).persistent();
-        let mut subscriber = bench.client(&session);
-        subscriber.subscribe(&topic, 2);
-        let mut publisher = bench.clean(version, &format!("p{version}"));
-        publisher.publish(&publish(&topic, "x", 2, 1));
-        let message = subscriber.message();
-        subscriber.send(&ack(PUBREC, message.id));
-        subscriber.expect_ack(PUBREL, message.id);
-        for _ in 0..3 {
-            subscriber.drop_connection();
-            subscriber = bench.client(&session);
-            match subscriber.next() {
-                Got::Ack(first, id, 0) if first & 0xf7 == PUBREL && id == message.id => {}
-                other => panic!("{other:?} instead of PUBREL"),
-            }
-        }
-        subscriber.send(&ack(PUBCOMP, message.id));
-        subscriber.expect_nothing_from(&mut publisher);
-        subscriber.unsubscribe(&topic);
-    }
-}
-
-fn every_state_comes_again_in_its_place(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let session = connect(V311, &bench.id("s")).persistent();
-    let mut subscriber = bench.client(&session);
-    subscriber.subscribe(&topic, 2);
-    let mut publisher = bench.clean(V311, "p");
-    for n in 1..=6u16 {
-        publisher.publish(&publish(&topic, &n.to_string(), 1 + n as u8 % 2, n));
-    }
-    let sent: Vec<Publish> = (0..6).map(|_| subscriber.message()).collect();
-    // 1, 3 and 5 are of QoS 2. 1 has its PUBREC, 2 is done, 3 is done, 4 to 6 were only sent.
-    subscriber.send(&ack(PUBREC, sent[0].id));
-    subscriber.expect_ack(PUBREL, sent[0].id);
-    subscriber.acknowledge(&sent[1]);
-    subscriber.acknowledge(&sent[2]);
-    subscriber.ping();
-    subscriber.drop_connection();
-    publisher.publish(&publish(&topic, "7", 1, 7));
-    let mut subscriber = bench.client(&session);
-    let mut again: Vec<Got> = (0..5).map(|_| subscriber.next()).collect();
-    let pubrel = again
-        .iter()
-        .position(|g| *g == Got::Ack(PUBREL, sent[0].id, 0));
-    again.remove(pubrel.expect("PUBREL"));
-    let dups = sent[3..]
-        .iter()
-        .map(|message| Got::Publish(message.clone().dup()));
-    assert_eq!(again[..3], dups.collect::<Vec<_>>());
-    // It may have been sent to the lost connection, before that was known.
-    assert!(matches!(&again[3], Got::Publish(p) if p.payload == b"7"));
-}
-
 fn pubrec_with_an_error_ends_the_delivery(bench: &Bench<'_>) {
     let topic = bench.topic("t");
     for persistent in [false, true] {
@@ -489,17 +294,6 @@ fn a_client_that_exceeds_receive_maximum_is_disconnected(bench: &Bench<'_>) {
         publisher.send(&publish(&topic, "x", 2, n).bytes(V311));
         publisher.expect_ack(PUBREC, n);
     }
-}
-
-fn the_publishers_flags_stay_with_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut subscriber = bench.clean(V311, "s");
-    subscriber.subscribe(&topic, 1);
-    let mut publisher = bench.clean(V311, "p");
-    publisher.publish(&publish(&topic, "x", 1, 900).dup().retain());
-    let got = subscriber.receive();
-    assert!(!got.dup && !got.retain && got.id == 1);
-    publisher.publish(&publish(&topic, "", 0, 0).retain());
 }
 
 fn an_empty_payload_is_a_message(bench: &Bench<'_>) {
@@ -578,26 +372,6 @@ fn a_message_over_the_limit_of_a_stored_session_is_skipped(bench: &Bench<'_>) {
         subscriber.expect_message(&topic, &n.to_string(), 1 + n as u8 % 2, false);
     }
     subscriber.expect_nothing_from(&mut publisher);
-}
-
-fn topics_keep_their_bytes(bench: &Bench<'_>) {
-    let mut subscriber = bench.clean(V311, "s");
-    subscriber.subscribe(&bench.topic("#"), 0);
-    let mut publisher = bench.clean(V5, "p");
-    for name in [
-        "",
-        "/",
-        "//",
-        " ",
-        "ä/ö/\u{1f980}",
-        "a b",
-        "$x",
-        &"n".repeat(1000),
-    ] {
-        let topic = bench.topic(name);
-        publisher.publish(&publish(&topic, "x", 0, 0));
-        subscriber.expect_message(&topic, "x", 0, false);
-    }
 }
 
 fn a_publisher_gets_its_own_message(bench: &Bench<'_>) {

@@ -18,10 +18,14 @@ mod connect;
 mod delivery;
 mod keep_alive;
 mod limits;
+mod patience;
 mod properties;
+mod reasons;
 mod retained;
 mod sessions;
+mod shared;
 mod subscribe;
+mod terms;
 mod wills;
 mod workers;
 
@@ -35,10 +39,14 @@ const TABLES: &[&[Test]] = &[
     delivery::TESTS,
     keep_alive::TESTS,
     limits::TESTS,
+    patience::TESTS,
     properties::TESTS,
+    reasons::TESTS,
     retained::TESTS,
     sessions::TESTS,
+    shared::TESTS,
     subscribe::TESTS,
+    terms::TESTS,
     wills::TESTS,
     workers::TESTS,
 ];

@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     test!(user_properties_may_repeat),
     test!(the_expiry_is_counted_down),
     test!(an_expired_message_is_not_delivered),
+    test!(a_message_that_expires_at_once_reaches_who_is_there),
     test!(what_waits_for_the_window_expires_too).original_breaks("stops delivering"),
     test!(the_subscription_identifier_comes_with_the_message),
     test!(a_stored_session_keeps_its_subscription_identifier),
@@ -152,6 +153,22 @@ fn an_expired_message_is_not_delivered(bench: &Bench<'_>) {
     subscriber.expect_message(&topic, "long", 1, false);
     subscriber.expect_message(&topic, "for ever", 1, false);
     subscriber.unsubscribe(&topic);
+}
+
+fn a_message_that_expires_at_once_reaches_who_is_there(bench: &Bench<'_>) {
+    let topic = bench.topic("t");
+    let mut publisher = bench.clean(V5, "p");
+    for (version, name) in [(V311, "s3"), (V5, "s5")] {
+        let mut subscriber = bench.clean(version, name);
+        subscriber.subscribe(&topic, 1);
+        for qos in 0..2 {
+            let at_once = [property::message_expiry(0)];
+            publisher.publish(&with(publish(&topic, "x", qos, 1), &at_once));
+            let got = subscriber.expect_message(&topic, "x", qos, false);
+            // The original leaves the property out: there it means never.
+            assert!(got.properties.is_empty() || got.properties[0] == at_once[0]);
+        }
+    }
 }
 
 fn what_waits_for_the_window_expires_too(bench: &Bench<'_>) {

@@ -7,19 +7,9 @@ use crate::{Bench, Test, test};
 
 pub const TESTS: &[Test] = &[
     test!(a_new_subscription_gets_it_behind_suback),
-    test!(live_messages_are_not_marked),
-    test!(the_last_one_is_kept),
-    test!(an_empty_payload_clears_it),
-    test!(an_empty_payload_is_sent_to_subscribers),
     test!(qos_is_the_lower_of_both),
-    test!(a_message_that_is_not_retained_leaves_it),
-    test!(wildcards_get_all_of_them),
-    test!(dollar_topics_are_kept_apart),
     test!(every_subscribe_gets_it_again),
-    test!(each_filter_of_a_packet_gets_its_own),
-    test!(it_outlives_its_publisher),
     test!(a_stored_session_gets_it_once_by_subscribing),
-    test!(a_stored_session_gets_live_what_is_retained_while_away),
     test!(retain_as_published_keeps_the_mark),
     test!(retain_as_published_keeps_the_mark_in_a_stored_session),
     test!(retain_handling_says_when),
@@ -98,61 +88,6 @@ fn a_new_subscription_gets_it_behind_suback(bench: &Bench<'_>) {
     }
 }
 
-fn live_messages_are_not_marked(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    for persistent in [false, true] {
-        let session = connect(V311, &bench.id(&persistent.to_string()));
-        let session = if persistent {
-            session.persistent()
-        } else {
-            session
-        };
-        let mut client = bench.client(&session);
-        client.subscribe(&topic, 2);
-        for qos in 0..3 {
-            retain(bench, &topic, "live", qos);
-            client.expect_message(&topic, "live", qos, false);
-        }
-        client.unsubscribe(&topic);
-        retain(bench, &topic, "", 0);
-    }
-}
-
-fn the_last_one_is_kept(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    for (n, qos) in [0, 1, 2, 0, 2, 1].into_iter().enumerate() {
-        retain(bench, &topic, &n.to_string(), qos);
-        let got = retained(bench, V311, &topic, 2, 1);
-        assert_eq!(
-            (&*got[0].payload, got[0].qos),
-            (n.to_string().as_bytes(), qos)
-        );
-    }
-    retain(bench, &topic, "", 0);
-}
-
-fn an_empty_payload_clears_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    for qos in 0..3 {
-        retain(bench, &topic, "kept", 1);
-        retained(bench, V311, &topic, 0, 1);
-        retain(bench, &topic, "", qos);
-        retained(bench, V311, &topic, 0, 0);
-        // Nothing to clear is no error.
-        retain(bench, &topic, "", qos);
-    }
-}
-
-fn an_empty_payload_is_sent_to_subscribers(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut client = bench.clean(V311, "c");
-    retain(bench, &topic, "kept", 1);
-    client.subscribe(&topic, 1);
-    client.expect_message(&topic, "kept", 1, true);
-    retain(bench, &topic, "", 1);
-    client.expect_message(&topic, "", 1, false);
-}
-
 fn qos_is_the_lower_of_both(bench: &Bench<'_>) {
     let topic = bench.topic("t");
     for kept in 0..3 {
@@ -165,62 +100,6 @@ fn qos_is_the_lower_of_both(bench: &Bench<'_>) {
     retain(bench, &topic, "", 0);
 }
 
-fn a_message_that_is_not_retained_leaves_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    retain(bench, &topic, "kept", 1);
-    let mut publisher = bench.clean(V311, "p");
-    publisher.publish(&publish(&topic, "passing", 1, 1));
-    publisher.publish(&publish(&topic, "", 1, 1));
-    let got = retained(bench, V311, &topic, 2, 1);
-    assert_eq!(got[0].payload, b"kept");
-    retain(bench, &topic, "", 0);
-}
-
-fn wildcards_get_all_of_them(bench: &Bench<'_>) {
-    let topics: Vec<String> = ["a", "a/b", "a/b/c", "a//d", "b"]
-        .map(|t| bench.topic(t))
-        .into();
-    for topic in &topics {
-        retain(bench, topic, "x", 1);
-    }
-    let names = |filter: &str, expected: usize| -> Vec<String> {
-        let got = retained(bench, V311, &bench.topic(filter), 1, expected);
-        assert!(got.iter().all(|m| m.retain));
-        let root = bench.topic("");
-        got.iter()
-            .map(|m| m.topic.trim_start_matches(&root).to_string())
-            .collect()
-    };
-    assert_eq!(names("a/#", 4), ["a", "a//d", "a/b", "a/b/c"]);
-    assert_eq!(names("+", 2), ["a", "b"]);
-    assert_eq!(names("a/+", 1), ["a/b"]);
-    assert_eq!(names("+/+/+", 2), ["a//d", "a/b/c"]);
-    assert_eq!(names("#", 5), ["a", "a//d", "a/b", "a/b/c", "b"]);
-    for topic in &topics {
-        retain(bench, topic, "", 0);
-    }
-    names("#", 0);
-}
-
-fn dollar_topics_are_kept_apart(bench: &Bench<'_>) {
-    let dollar = format!("${}", bench.topic("t"));
-    retain(bench, &dollar, "x", 1);
-    let (plain, mut client) = (bench.topic("t"), bench.clean(V311, "c"));
-    retain(bench, &plain, "x", 1);
-    client.send(&subscribe(V311, 1, &[("+/t", 0)]));
-    // Others retain such topics too.
-    loop {
-        match client.next() {
-            Got::Publish(message) if message.topic == plain => break,
-            Got::Publish(message) => assert!(!message.topic.starts_with('$'), "{message:?}"),
-            _ => {}
-        }
-    }
-    retained(bench, V311, &format!("${}", bench.topic("#")), 1, 1);
-    retain(bench, &plain, "", 0);
-    retain(bench, &dollar, "", 0);
-}
-
 fn every_subscribe_gets_it_again(bench: &Bench<'_>) {
     let topic = bench.topic("t");
     retain(bench, &topic, "kept", 1);
@@ -231,28 +110,6 @@ fn every_subscribe_gets_it_again(bench: &Bench<'_>) {
             client.expect_message(&topic, "kept", 1, true);
         }
     }
-    retain(bench, &topic, "", 0);
-}
-
-fn each_filter_of_a_packet_gets_its_own(bench: &Bench<'_>) {
-    let (a, b) = (bench.topic("a"), bench.topic("b"));
-    retain(bench, &a, "A", 2);
-    retain(bench, &b, "B", 2);
-    let mut client = bench.clean(V311, "c");
-    client.send(&subscribe(V311, 1, &[(&a, 0), (&b, 1)]));
-    client.expect(Got::Suback(1, vec![0, 1]));
-    client.expect_message(&a, "A", 0, true);
-    client.expect_message(&b, "B", 1, true);
-    retain(bench, &a, "", 0);
-    retain(bench, &b, "", 0);
-}
-
-fn it_outlives_its_publisher(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut publisher = bench.clean(V311, "p");
-    publisher.publish(&publish(&topic, "kept", 1, 1).retain());
-    publisher.drop_connection();
-    retained(bench, V5, &topic, 1, 1);
     retain(bench, &topic, "", 0);
 }
 
@@ -275,19 +132,6 @@ fn a_stored_session_gets_it_once_by_subscribing(bench: &Bench<'_>) {
     let mut client = bench.client(&session);
     assert_eq!(client.message(), first.clone().dup());
     client.acknowledge(&first);
-    client.unsubscribe(&topic);
-    retain(bench, &topic, "", 0);
-}
-
-fn a_stored_session_gets_live_what_is_retained_while_away(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let session = connect(V311, &bench.id("s")).persistent();
-    let mut client = bench.client(&session);
-    client.subscribe(&topic, 2);
-    client.disconnect();
-    retain(bench, &topic, "while away", 1);
-    let mut client = bench.client(&session);
-    client.expect_message(&topic, "while away", 1, false);
     client.unsubscribe(&topic);
     retain(bench, &topic, "", 0);
 }

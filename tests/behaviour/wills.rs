@@ -3,24 +3,14 @@
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
-use crate::wire::{V5, V31, V311, connect, disconnect, packet, property, publish};
+use crate::wire::{V5, V311, connect, disconnect, property, publish};
 use crate::{Bench, Test, test};
 
 pub const TESTS: &[Test] = &[
-    test!(a_lost_connection_publishes_it),
-    test!(disconnect_drops_it),
     test!(a_second_disconnect_of_5_can_ask_for_it),
-    test!(it_has_its_qos_and_payload),
-    test!(a_retained_will_is_kept),
-    test!(an_empty_retained_will_clears),
-    test!(a_protocol_error_publishes_it).original_breaks("drops it at a second CONNECT"),
-    test!(a_malformed_packet_publishes_it),
-    test!(a_takeover_publishes_it),
     test!(a_takeover_of_a_stored_session_publishes_it_before_the_new_one_speaks)
         .original_breaks("drops it, against [MQTT-3.1.2-8]"),
-    test!(a_silent_client_leaves_it),
     test!(it_comes_behind_what_the_client_sent),
-    test!(it_reaches_stored_sessions),
     test!(every_connection_has_its_own),
     test!(its_properties_are_forwarded_without_the_delay),
     test!(a_will_delay_is_waited_for),
@@ -37,37 +27,6 @@ fn watcher(bench: &Bench<'_>, topic: &str) -> Client {
     watcher
 }
 
-fn a_lost_connection_publishes_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    for version in [V31, V311, V5] {
-        for persistent in [false, true] {
-            let id = bench.id(&format!("{version}{persistent}"));
-            let session = connect(version, &id).will(&topic, "gone", 1, false);
-            let session = if persistent {
-                session.persistent()
-            } else {
-                session
-            };
-            bench.client(&session).drop_connection();
-            watcher.expect_message(&topic, "gone", 1, false);
-        }
-    }
-    let mut publisher = bench.clean(V311, "p");
-    watcher.expect_nothing_from(&mut publisher);
-}
-
-fn disconnect_drops_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    for version in [V31, V311, V5] {
-        let session = connect(version, &bench.id("c")).will(&topic, "gone", 1, false);
-        bench.client(&session).disconnect();
-    }
-    let mut publisher = bench.clean(V311, "p");
-    watcher.expect_nothing_from(&mut publisher);
-}
-
 fn a_second_disconnect_of_5_can_ask_for_it(bench: &Bench<'_>) {
     let topic = bench.topic("t");
     let mut watcher = watcher(bench, &topic);
@@ -76,80 +35,6 @@ fn a_second_disconnect_of_5_can_ask_for_it(bench: &Bench<'_>) {
     client.send(&disconnect(4));
     client.expect_end();
     watcher.expect_message(&topic, "gone", 2, false);
-}
-
-fn it_has_its_qos_and_payload(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    for qos in 0..3 {
-        for payload in ["", "x", &"long".repeat(5000)] {
-            let session = connect(V311, &bench.id("c")).will(&topic, payload, qos, false);
-            bench.client(&session).drop_connection();
-            watcher.expect_message(&topic, payload, qos, false);
-        }
-    }
-}
-
-fn a_retained_will_is_kept(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut live = watcher(bench, &topic);
-    let session = connect(V311, &bench.id("c")).will(&topic, "gone", 1, true);
-    bench.client(&session).drop_connection();
-    live.expect_message(&topic, "gone", 1, false);
-    let mut later = bench.clean(V311, "later");
-    later.subscribe(&topic, 1);
-    later.expect_message(&topic, "gone", 1, true);
-    later.publish(&publish(&topic, "", 1, 1).retain());
-}
-
-fn an_empty_retained_will_clears(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut publisher = bench.clean(V311, "p");
-    publisher.publish(&publish(&topic, "kept", 1, 1).retain());
-    let mut live = watcher(bench, &topic);
-    live.expect_message(&topic, "kept", 1, true);
-    let session = connect(V311, &bench.id("c")).will(&topic, "", 1, true);
-    bench.client(&session).drop_connection();
-    live.expect_message(&topic, "", 1, false);
-    let mut later = bench.clean(V311, "later");
-    later.subscribe(&topic, 1);
-    later.expect_nothing_from(&mut publisher);
-}
-
-fn a_protocol_error_publishes_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    for version in [V311, V5] {
-        let session = connect(version, &bench.id("c")).will(&topic, "gone", 1, false);
-        let mut client = bench.client(&session);
-        client.send(&session.bytes());
-        watcher.expect_message(&topic, "gone", 1, false);
-    }
-}
-
-fn a_malformed_packet_publishes_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    let session = connect(V311, &bench.id("c")).will(&topic, "gone", 1, false);
-    let mut client = bench.client(&session);
-    client.send(&packet(0x36, &[0, 1, b'a', 0, 1]));
-    client.expect_end();
-    watcher.expect_message(&topic, "gone", 1, false);
-}
-
-fn a_takeover_publishes_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    for version in [V31, V311, V5] {
-        let id = bench.id(&version.to_string());
-        let mut older = bench.client(&connect(version, &id).will(&topic, "older", 1, false));
-        let newer = bench.client(&connect(version, &id).will(&topic, "newer", 1, false));
-        while older.try_next().is_some() {}
-        watcher.expect_message(&topic, "older", 1, false);
-        newer.disconnect();
-    }
-    let mut publisher = bench.clean(V311, "p");
-    watcher.expect_nothing_from(&mut publisher);
 }
 
 fn a_takeover_of_a_stored_session_publishes_it_before_the_new_one_speaks(bench: &Bench<'_>) {
@@ -168,17 +53,6 @@ fn a_takeover_of_a_stored_session_publishes_it_before_the_new_one_speaks(bench: 
         client = newer;
     }
     client.disconnect();
-}
-
-fn a_silent_client_leaves_it(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut watcher = watcher(bench, &topic);
-    let session = connect(V311, &bench.id("c"))
-        .keep_alive(1)
-        .will(&topic, "silent", 1, false);
-    let mut client = bench.client(&session);
-    watcher.expect_message(&topic, "silent", 1, false);
-    client.expect_end();
 }
 
 fn it_comes_behind_what_the_client_sent(bench: &Bench<'_>) {
@@ -201,21 +75,6 @@ fn it_comes_behind_what_the_client_sent(bench: &Bench<'_>) {
         }
         watcher.expect_message(&topic, "gone", 1, false);
     }
-}
-
-fn it_reaches_stored_sessions(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let session = connect(V311, &bench.id("stored")).persistent();
-    let mut stored = bench.client(&session);
-    stored.subscribe(&topic, 2);
-    stored.disconnect();
-    let mut live = watcher(bench, &topic);
-    let lost = connect(V311, &bench.id("c")).will(&topic, "gone", 2, false);
-    bench.client(&lost).drop_connection();
-    live.expect_message(&topic, "gone", 2, false);
-    let mut stored = bench.client(&session);
-    stored.expect_message(&topic, "gone", 2, false);
-    stored.unsubscribe(&topic);
 }
 
 fn every_connection_has_its_own(bench: &Bench<'_>) {

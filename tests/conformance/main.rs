@@ -1,7 +1,7 @@
-//! The two standards, statement by statement: each test names those that it checks, speaks raw packets over a socket
+//! The standards, statement by statement: each test names those that it checks, speaks raw packets over a socket
 //! and runs against the original, then against ours with one worker and with four.
 //!
-//! The statements are in statements-5.0.txt and statements-3.1.1.txt; one that binds a server and has no test has a
+//! The statements are in statements-5.0.txt, statements-3.1.1.txt and statements-3.1.txt; one that binds a server and has no test has a
 //! reason there. TABLE.md lists them with their tests; `UPDATE_TABLE=1 cargo test --test conformance` writes it anew.
 //! Other arguments are parts of names (`cargo test --test conformance -- v5::connect four`).
 
@@ -18,6 +18,7 @@ mod harness;
 
 mod statements;
 mod table;
+mod v31;
 mod v311;
 mod v5;
 
@@ -27,7 +28,7 @@ use harness::{Bench, Test, test, wire};
 use table::Table;
 
 fn main() -> ExitCode {
-    let tables = [v5::TABLES, v311::TABLES].concat();
+    let tables = [v5::TABLES, v311::TABLES, v31::TABLES].concat();
     let table = Table::new(tables.iter().copied().flatten().collect());
     let mut wrong = table.faults();
     if std::env::var_os("UPDATE_TABLE").is_some() {

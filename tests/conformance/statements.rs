@@ -1,6 +1,6 @@
 //! The lists of normative statements.
 
-/// One of the two standards.
+/// One of the standards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Standard {
     pub name: &'static str,
@@ -11,7 +11,7 @@ pub struct Standard {
     pub complete: bool,
 }
 
-pub const STANDARDS: [Standard; 2] = [
+pub const STANDARDS: [Standard; 3] = [
     Standard {
         name: "5.0",
         folder: "v5",
@@ -22,7 +22,13 @@ pub const STANDARDS: [Standard; 2] = [
         name: "3.1.1",
         folder: "v311",
         text: include_str!("statements-3.1.1.txt"),
-        complete: false,
+        complete: true,
+    },
+    Standard {
+        name: "3.1",
+        folder: "v31",
+        text: include_str!("statements-3.1.txt"),
+        complete: true,
     },
 ];
 

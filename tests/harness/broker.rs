@@ -94,11 +94,7 @@ const LINE_WITHIN: Duration = Duration::from_secs(1);
 impl Broker {
     pub fn start(target: &Target, setup: Setup) -> Self {
         let port = free_port();
-        let mut config = format!("listener {port} 127.0.0.1\n{}", setup.lines());
-        config.push_str("log_type all\n");
-        if target.workers > 0 {
-            config.push_str(&format!("workers {}\n", target.workers));
-        }
+        let config = config(port, target.workers, setup.lines());
         let name = format!("mosquitto-test-{}-{port}.conf", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::File::create_new(&path)
@@ -133,6 +129,22 @@ impl Broker {
         });
         assert!(started.contains(" running"), "{started}");
         broker
+    }
+
+    /// Replaces the setup's lines of configuration and has the broker read them. Other tests of a setup that does this
+    /// are in for a surprise, so such a setup has a line of its own.
+    pub fn reload(&self, lines: &str) {
+        let before = self.logged("Reloading config.");
+        std::fs::write(&self.config, config(self.port, self.workers, lines)).unwrap();
+        let pid = nix::unistd::Pid::from_raw(self.pid.try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
+        self.log.wait("reload", |read| {
+            let reloads = read
+                .lines
+                .iter()
+                .filter(|l| l.contains("Reloading config."));
+            (reloads.count() > before).then_some(())
+        });
     }
 
     /// Waits until a line of the log has this text.
@@ -216,6 +228,14 @@ impl Log {
             read = self.more.wait_timeout(read, left).unwrap().0;
         }
     }
+}
+
+fn config(port: u16, workers: usize, lines: &str) -> String {
+    let mut config = format!("listener {port} 127.0.0.1\n{lines}log_type all\n");
+    if workers > 0 {
+        config.push_str(&format!("workers {workers}\n"));
+    }
+    config
 }
 
 fn served(line: &str) -> Option<(SocketAddr, usize)> {

@@ -75,6 +75,9 @@ pub mod property {
     pub fn session_expiry(seconds: u32) -> Vec<u8> {
         of(0x11, &seconds.to_be_bytes())
     }
+    pub fn assigned_client_id(value: &str) -> Vec<u8> {
+        of(0x12, &text(value))
+    }
     pub fn server_keep_alive(seconds: u16) -> Vec<u8> {
         of(0x13, &seconds.to_be_bytes())
     }

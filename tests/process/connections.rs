@@ -203,7 +203,9 @@ fn the_reason_of_a_disconnect_arrives_although_more_was_sent() {
         // A reserved packet type, and then more than one read takes.
         let _ = client.stream.write_all(&[0xff; 200_000]);
         let rest = client.rest();
-        assert_eq!(rest, [0xe0, 1, 0x81], "connection {n}");
+        // The whole packet, with a reason string, and nothing else.
+        let said = (rest[0], usize::from(rest[1]), rest[2]);
+        assert_eq!(said, (0xe0, rest.len() - 2, 0x81), "connection {n}");
     }
 }
 
@@ -230,5 +232,43 @@ fn a_thousand_clients_are_served_and_forgotten() {
     drop(clients);
     broker.wait("a thousand ends", || {
         broker.log().matches("closed its connection").count() == 1000
+    });
+}
+
+#[test]
+fn the_system_asks_silent_peers_where_a_listener_wants_it() {
+    let (port, plain) = (free_port(), free_port());
+    let config = format!(
+        "allow_anonymous true\nworkers 2\nlistener {port} 127.0.0.1\ntcp_keepalive 300 10 3\n\
+         listener {plain} 127.0.0.1\n"
+    );
+    let broker = Broker::start_with(port, &config, |binary| Command::new(binary));
+    broker.wait_for_log("running");
+    // The kernel says of each socket which timer runs: 2 is keep-alive; and when it ends, in hundredths of a second.
+    let timer_of = |client: &std::net::TcpStream| {
+        let hex = |address: std::net::SocketAddr| format!("0100007F:{:04X}", address.port());
+        let ours = hex(client.peer_addr().unwrap());
+        let theirs = hex(client.local_addr().unwrap());
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let line = table
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|fields| fields[1] == ours && fields[2] == theirs)?;
+        let (kind, when) = line[5].split_once(':').unwrap();
+        Some((kind == "02", u64::from_str_radix(when, 16).unwrap()))
+    };
+    let mut client = Client::open(&broker);
+    client.send(&connect(4, "asked"));
+    client.packet();
+    broker.wait("a keep-alive timer of 300 s", || {
+        timer_of(&client.stream)
+            .is_some_and(|(is_keepalive, when)| is_keepalive && (20_000..=30_000).contains(&when))
+    });
+    let mut other = std::net::TcpStream::connect(("127.0.0.1", plain)).unwrap();
+    other.write_all(&connect(4, "plain")).unwrap();
+    let mut connack = [0; 4];
+    std::io::Read::read_exact(&mut other, &mut connack).unwrap();
+    broker.wait("no timer", || {
+        timer_of(&other).is_some_and(|(is_keepalive, _)| !is_keepalive)
     });
 }

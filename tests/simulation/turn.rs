@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use mosquitto::base::clock::Instant;
 use mosquitto::base::ids::{MemberId, MemberMask};
-use mosquitto::base::limits::{OUTPUT_BYTES_MAX, OVERFLOW_BYTES_PAUSE};
+use mosquitto::base::limits::OVERFLOW_BYTES_PAUSE;
 use mosquitto::base::log::Log;
 use mosquitto::process::worker::dispatch::{AcceptedFrom, HangUp};
 use mosquitto::ring::{Cx, Mesh};
@@ -343,7 +343,7 @@ impl World {
             } else if member.writable.remove(&conn)
                 && let Some(output) = worker.output(conn)
             {
-                if output.len() >= OUTPUT_BYTES_MAX {
+                if output.len() >= self.config.max_output_bytes as usize {
                     written.push(conn);
                 }
                 bytes = drain(output);

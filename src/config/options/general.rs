@@ -2,8 +2,8 @@
 
 use super::{Built, Put, Row, Show, State, global, global_limit};
 use crate::base::limits::{
-    AUTO_ID_PREFIX_BYTES_MAX, REMAINING_LENGTH_MAX, RING_BYTES_MAX, RING_SIZE_BYTES_MIN,
-    WORKERS_MAX,
+    AUTO_ID_PREFIX_BYTES_MAX, OUTPUT_BYTES_MIN, REMAINING_LENGTH_MAX, RING_BYTES_MAX,
+    RING_SIZE_BYTES_MIN, WORKERS_MAX,
 };
 use crate::config::Workers;
 use crate::config::fault::Problem;
@@ -60,9 +60,22 @@ pub static ROWS: &[Row] = &[
         "clientid_prefixes",
         Kind::TEXT,
         "unset",
-        "Accepts only client ids that start with this text.",
+        "Accepts only client ids that start with this text; with use_username_as_clientid, user names. On reload, clients \
+         whose ids do not are disconnected.",
     )
+    .is(global!(clientid_prefixes))
     .deprecated("use access control by client id"),
+    Row::new(
+        "connect_timeout",
+        Kind::Int {
+            min: 1,
+            max: u16::MAX as i64,
+        },
+        "60",
+        "Seconds from the accept of a connection until its client must have been let in. Then it is closed, however much \
+         of its CONNECT has come. Only here, not in the original.",
+    )
+    .is(global!(connect_timeout)),
     Row::new(
         "connection_messages",
         Kind::Bool,
@@ -96,6 +109,21 @@ pub static ROWS: &[Row] = &[
     )
     .is(global!(global_max_connections)),
     Row::new(
+        "global_max_output_bytes",
+        Kind::Special("auto | BYTES"),
+        "auto",
+        "Bytes that may wait for clients that do not read, all together; 0 is no limit. With auto it is one eighth of the \
+         machine's memory. Each worker has an equal part of it. When that is used up, those for whom most waits are \
+         disconnected (reason 0x97 in MQTT 5.0). Only here, not in the original.",
+    )
+    .is(State::Built(Built {
+        put: Put::Line(global_max_output_bytes),
+        show: Show::Global(|config| {
+            let bytes = config.global_max_output_bytes.map(|bytes| bytes.to_string());
+            vec![bytes.unwrap_or_else(|| "auto".to_owned())]
+        }),
+    })),
+    Row::new(
         "include_dir",
         Kind::Special("DIRECTORY"),
         "unset",
@@ -125,6 +153,7 @@ pub static ROWS: &[Row] = &[
         "QoS 1 and 2 messages that may be under way to one client; 0 is no limit. With 1, messages stay in order even \
          if some must be sent again.",
     )
+    .new_connections()
     .is(global_limit!(max_inflight_messages)),
     Row::new(
         "max_keepalive",
@@ -136,13 +165,25 @@ pub static ROWS: &[Row] = &[
         "The longest keep-alive in seconds that a client may ask for; 0 is no limit. An MQTT 5.0 client that asks for \
          more is told to use this one, others are refused. A keep-alive of 0 counts as more.",
     )
+    .new_connections()
     .is(global!(max_keepalive)),
+    Row::new(
+        "max_output_bytes",
+        Kind::int_from(OUTPUT_BYTES_MIN),
+        "4194304",
+        "Bytes that may wait to be written to one client that does not read fast enough; at least 4096. One packet of any \
+         size may stand above them. Beyond them QoS 0 messages for the client are dropped, those of QoS 1 and 2 wait in \
+         its queue, and nothing more is read from it. Only here, not in the original.",
+    )
+    .new_connections()
+    .is(global!(max_output_bytes)),
     Row::new(
         "max_packet_size",
         Kind::int_from(20),
         "2000000",
         "The largest packet in bytes that is accepted from a client; at least 20. MQTT 5.0 clients are told.",
     )
+    .new_connections()
     .is(global!(max_packet_size)),
     Row::new(
         "max_queued_bytes",
@@ -265,8 +306,8 @@ pub static ROWS: &[Row] = &[
             max: u16::MAX as i64,
         },
         "10",
-        "Seconds between two updates of the topics under $SYS; 0 is off. This version accepts it but does not publish \
-         these topics yet.",
+        "Seconds between two updates of the topics under $SYS, on whole multiples of the wall clock; 0 is off, and there \
+         is no control process then.",
     )
     .is(global!(sys_interval)),
     Row::new(
@@ -327,6 +368,22 @@ fn workers(draft: &mut Draft, words: &mut Words<'_>) -> Result<(), Problem> {
                 option: "workers".to_owned(),
                 value: word.to_owned(),
                 allowed: format!("auto, 1 to {WORKERS_MAX}"),
+            });
+        }
+    };
+    Ok(())
+}
+
+fn global_max_output_bytes(draft: &mut Draft, words: &mut Words<'_>) -> Result<(), Problem> {
+    let word = word_of("global_max_output_bytes", words)?;
+    draft.config.global_max_output_bytes = match (word, int_of(word).map(u64::try_from)) {
+        ("auto", _) => None,
+        (_, Some(Ok(bytes))) => Some(bytes),
+        _ => {
+            return Err(Problem::Invalid {
+                option: "global_max_output_bytes".to_owned(),
+                value: word.to_owned(),
+                allowed: format!("auto, 0 to {}", i64::MAX),
             });
         }
     };

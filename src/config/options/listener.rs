@@ -6,7 +6,7 @@ use crate::base::log::LogType;
 use crate::config::fault::Problem;
 use crate::config::parse::{Draft, Words};
 use crate::config::value::{Kind, Setting as _, int_of};
-use crate::config::{Listener, Versions};
+use crate::config::{Listener, TcpKeepalive, Versions};
 
 /// The rows, in the order of the manual page.
 pub static ROWS: &[Row] = &[
@@ -27,7 +27,8 @@ pub static ROWS: &[Row] = &[
         "accept_protocol_versions",
         Kind::Special("VERSION[,VERSION...]"),
         "3,4,5",
-        "The MQTT versions that are accepted: 3 for 3.1, 4 for 3.1.1, 5 for 5.0.",
+        "The MQTT versions that are accepted: 3 for 3.1, 4 for 3.1.1, 5 for 5.0. On reload, clients of a version that is \
+         not accepted any more are disconnected.",
     )
     .of(Scope::Listener, Reload::NewConnections)
     .is(State::Built(Built {
@@ -151,13 +152,29 @@ pub static ROWS: &[Row] = &[
     .of(Scope::Listener, Reload::Restart)
     .is(of_listener!(socket_domain)),
     Row::new(
+        "tcp_keepalive",
+        Kind::Special("IDLE INTERVAL COUNT"),
+        "as the system does",
+        "Has the system ask a client from which nothing came for IDLE seconds whether it is still there, every INTERVAL \
+         seconds, and end the connection after COUNT questions without an answer. It finds dead clients whose keep-alive \
+         is off. Only here, not in the original.",
+    )
+    .of(Scope::Listener, Reload::NewConnections)
+    .is(State::Built(Built {
+        put: Put::Line(tcp_keepalive),
+        show: Show::Listener(|listener| {
+            let k = listener.tcp_keepalive?;
+            Some(format!("{} {} {}", k.idle_secs, k.interval_secs, k.count))
+        }),
+    })),
+    Row::new(
         "use_username_as_clientid",
         Kind::Bool,
         "false",
-        "Whether a client's user name takes the place of its client id.",
+        "Whether a client's user name takes the place of its client id. A client without a user name is refused then.",
     )
     .of(Scope::Listener, Reload::NewConnections)
-    .accepts(&["false"]),
+    .is(of_listener!(use_username_as_clientid)),
 ];
 
 fn listener(draft: &mut Draft, words: &mut Words<'_>) -> Result<(), Problem> {
@@ -231,6 +248,32 @@ fn accept_protocol_versions(draft: &mut Draft, words: &mut Words<'_>) -> Result<
         return Err(invalid_versions(text));
     }
     draft.listener().versions = versions;
+    Ok(())
+}
+
+fn tcp_keepalive(draft: &mut Draft, words: &mut Words<'_>) -> Result<(), Problem> {
+    let mut numbers = [0; 3];
+    // What Linux takes for each.
+    for (number, most) in numbers.iter_mut().zip([32_767, 32_767, 127]) {
+        let word = words.word()?.ok_or_else(|| Problem::Empty {
+            option: "tcp_keepalive".to_owned(),
+        })?;
+        *number = int_of(word)
+            .and_then(|n| u16::try_from(n).ok())
+            .filter(|n| (1..=most).contains(n))
+            .ok_or_else(|| Problem::Invalid {
+                option: "tcp_keepalive".to_owned(),
+                value: word.to_owned(),
+                allowed: "three numbers: seconds and seconds, 1 to 32767, and a count, 1 to 127"
+                    .to_owned(),
+            })?;
+    }
+    let [idle_secs, interval_secs, count] = numbers;
+    draft.listener().tcp_keepalive = Some(TcpKeepalive {
+        idle_secs,
+        interval_secs,
+        count: u8::try_from(count).unwrap_or(u8::MAX),
+    });
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::base::clock::Instant;
 use crate::base::ids::{
-    ClaimSerial, ClientNumber, Incarnation, MemberId, MemberMask, Position, Serial,
+    ClaimSerial, ClientNumber, Incarnation, MemberId, MemberMask, Position, Serial, ShareToken,
 };
 use crate::ipc::wire::{Put, Reader, WireError};
 use crate::mqtt::{PacketId, Qos};
@@ -230,6 +230,15 @@ impl<'a> ToStore<'a> {
                     code: r.u8()?,
                 }
             }
+            kind::SETTLED => Self::Settled {
+                claim: ClaimSerial(r.u64()?),
+                tokens: take_all(r, |r| Ok(ShareToken(r.u64()?)))?,
+            },
+            kind::UNSENT => Self::Unsent {
+                claim: ClaimSerial(r.u64()?),
+                seen: ShareToken(r.u64()?),
+                tokens: take_all(r, |r| Ok(ShareToken(r.u64()?)))?,
+            },
             _ => return Err(BAD_KIND),
         };
         if r.is_empty() {
@@ -267,14 +276,10 @@ impl<'a> ToStore<'a> {
                 heads,
                 filters,
             } => {
-                out.put_u64(claim.0);
-                out.put_u32(*request);
+                put_request(*claim, *request, out);
                 out.put_u32(*subscription_id);
                 put_heads(heads, out);
-                for (options, filter) in filters {
-                    out.put_u8(*options);
-                    out.put_str(filter);
-                }
+                put_filters(filters, out);
                 kind::SUBSCRIBE
             }
             Self::Unsubscribe {
@@ -282,8 +287,7 @@ impl<'a> ToStore<'a> {
                 request,
                 filters,
             } => {
-                out.put_u64(claim.0);
-                out.put_u32(*request);
+                put_request(*claim, *request, out);
                 filters.iter().for_each(|f| out.put_str(f));
                 kind::UNSUBSCRIBE
             }
@@ -293,8 +297,7 @@ impl<'a> ToStore<'a> {
                 heads,
                 filter,
             } => {
-                out.put_u64(claim.0);
-                out.put_u32(*request);
+                put_request(*claim, *request, out);
                 put_heads(heads, out);
                 out.put_str(filter);
                 kind::RETAINED_REQUEST
@@ -307,12 +310,40 @@ impl<'a> ToStore<'a> {
             } => {
                 out.put_u64(claim.0);
                 out.put_u16(packet_id.get());
-                out.put_u8(*what as u8);
-                out.put_u8(*code);
+                out.put(&[*what as u8, *code]);
                 kind::ACK
+            }
+            Self::Settled { claim, tokens } => {
+                put_tokens(&[claim.0], tokens, out);
+                kind::SETTLED
+            }
+            Self::Unsent {
+                claim,
+                seen,
+                tokens,
+            } => {
+                put_tokens(&[claim.0, seen.0], tokens, out);
+                kind::UNSENT
             }
         }
     }
+}
+
+fn put_request(claim: ClaimSerial, request: u32, out: &mut Vec<u8>) {
+    out.put_u64(claim.0);
+    out.put_u32(request);
+}
+
+fn put_filters(filters: &[(u8, &str)], out: &mut Vec<u8>) {
+    for (options, filter) in filters {
+        out.put_u8(*options);
+        out.put_str(filter);
+    }
+}
+
+fn put_tokens(first: &[u64], tokens: &[ShareToken], out: &mut Vec<u8>) {
+    first.iter().for_each(|field| out.put_u64(*field));
+    tokens.iter().for_each(|token| out.put_u64(token.0));
 }
 
 fn put_claim(claim: &Claim<'_>, out: &mut Vec<u8>) {
@@ -542,6 +573,8 @@ fn put_existed(claim: ClaimSerial, request: u32, existed: &[bool], out: &mut Vec
 fn put_deliver_head(deliver: &Deliver<'_>, out: &mut Vec<u8>) {
     out.put_u64(deliver.claim.0);
     out.put_u16(deliver.packet_id.map_or(0, PacketId::get));
+    // Tokens begin at 1.
+    out.put_u64(deliver.token.map_or(0, |token| token.0));
     out.put_u8(u8::from(deliver.dup));
     out.put_u32(u32::try_from(deliver.subscription_ids.len()).unwrap_or(0));
     deliver
@@ -553,6 +586,7 @@ fn put_deliver_head(deliver: &Deliver<'_>, out: &mut Vec<u8>) {
 
 fn take_deliver<'a>(claim: ClaimSerial, r: &mut Reader<'a>) -> Result<Deliver<'a>, WireError> {
     let packet_id = PacketId::new(r.u16()?);
+    let token = Some(ShareToken(r.u64()?)).filter(|token| token.0 > 0);
     let dup = r.u8()? != 0;
     let count = r.u32()?;
     let subscription_ids = (0..count).map(|_| r.u32()).collect::<Result<_, _>>()?;
@@ -561,6 +595,7 @@ fn take_deliver<'a>(claim: ClaimSerial, r: &mut Reader<'a>) -> Result<Deliver<'a
     Ok(Deliver {
         claim,
         packet_id,
+        token,
         dup,
         subscription_ids,
         message,

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hasher};
 pub use codec::{announce, announcements};
 
 use crate::base::clock::Instant;
-use crate::base::ids::{ClaimSerial, ClientNumber, Incarnation, MemberId, Position};
+use crate::base::ids::{ClaimSerial, ClientNumber, Incarnation, MemberId, Position, ShareToken};
 use crate::mqtt::{PacketId, Qos};
 
 /// The kind byte of each record.
@@ -26,6 +26,8 @@ pub mod kind {
     pub const UNSUBSCRIBE: u8 = 20;
     pub const RETAINED_REQUEST: u8 = 21;
     pub const ACK: u8 = 22;
+    pub const SETTLED: u8 = 23;
+    pub const UNSENT: u8 = 24;
 
     pub const GRANT: u8 = 32;
     pub const REFUSE: u8 = 33;
@@ -87,7 +89,7 @@ pub enum ToStore<'a> {
     Armed { claim: ClaimSerial },
     /// The connection is over.
     Release(Release),
-    /// SUBSCRIBE of a persistent session.
+    /// SUBSCRIBE of a persistent session; of a transient one, the shared filters in it.
     Subscribe {
         claim: ClaimSerial,
         request: u32,
@@ -95,7 +97,7 @@ pub enum ToStore<'a> {
         heads: Heads,
         filters: Vec<(u8, &'a str)>,
     },
-    /// UNSUBSCRIBE of a persistent session.
+    /// UNSUBSCRIBE of a persistent session, or with shared filters in it.
     Unsubscribe {
         claim: ClaimSerial,
         request: u32,
@@ -114,6 +116,19 @@ pub enum ToStore<'a> {
         packet_id: PacketId,
         what: AckKind,
         code: u8,
+    },
+    /// Messages of shared subscriptions are done: a transient session's client has acknowledged them, or will never
+    /// be sent them.
+    Settled {
+        claim: ClaimSerial,
+        tokens: Vec<ShareToken>,
+    },
+    /// A transient session that had shared subscriptions ends: `tokens`, and what came after `seen`, were not sent to
+    /// its client.
+    Unsent {
+        claim: ClaimSerial,
+        seen: ShareToken,
+        tokens: Vec<ShareToken>,
     },
 }
 
@@ -198,7 +213,8 @@ pub enum ToWorker<'a> {
         positions: Heads,
         messages: Vec<Message<'a>>,
     },
-    /// A message for a persistent session, to be written to the wire at once.
+    /// A message for a persistent session, to be written to the wire at once; or of a shared subscription of a
+    /// transient one.
     Deliver(Deliver<'a>),
     /// A PUBREL to be repeated after a reconnection.
     Pubrel {
@@ -230,8 +246,11 @@ pub enum Refusal {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Deliver<'a> {
     pub claim: ClaimSerial,
-    /// None at QoS 0.
+    /// None at QoS 0, and for a transient session.
     pub packet_id: Option<PacketId>,
+    /// For a transient session: what the worker, which gives the packet id, calls it when it is settled. None at
+    /// QoS 0.
+    pub token: Option<ShareToken>,
     pub dup: bool,
     /// Subscription identifiers of the matching subscriptions.
     pub subscription_ids: Vec<u32>,

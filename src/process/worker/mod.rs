@@ -8,9 +8,11 @@ pub mod dispatch;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::time::Duration;
 
-use dispatch::{AcceptedFrom, ConnId, HangUp, Worker};
+use dispatch::{AcceptedFrom, ConnId, HangUp, Machine, Worker};
 use nix::sys::resource::{Resource, getrlimit};
+use socket2::{Socket, TcpKeepalive};
 
 use super::child::Child;
 use super::member::{self, Brain, Event, Identity, Member, MemberError, Phase, Sockets};
@@ -27,7 +29,7 @@ use crate::net::Token;
 use crate::net::accept::{Accept, Accepted, Listeners, Share};
 use crate::net::connections::{Connections, Received};
 use crate::ring::{Cx, Mesh as _, SharedMesh};
-use crate::sys::random;
+use crate::sys::{machine, random};
 
 /// The life of a worker.
 pub fn run(child: Child) -> ExitCode {
@@ -59,7 +61,12 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(member: Member<Worker>) -> Self {
+    fn new(mut member: Member<Worker>) -> Self {
+        let workers = member.config.workers.count(machine::cores());
+        member.brain.set_machine(Machine {
+            workers: u64::try_from(workers).unwrap_or(1),
+            memory_bytes: machine::memory_bytes(),
+        });
         Self {
             member,
             listeners: Listeners::default(),
@@ -231,6 +238,7 @@ impl Loop {
                 format_args!("Connection from {ip}:{from_port} is served by {me}."),
             );
         }
+        self.keep_alive(&socket, listener);
         let from = AcceptedFrom { peer, listener };
         let id = self.member.with_cx(|brain, cx| brain.accept(from, cx));
         let poller = &self.member.poller;
@@ -244,6 +252,25 @@ impl Loop {
         let poller = &self.member.poller;
         if let Err(e) = self.connections.insert(id, socket.into(), poller) {
             self.hang_up(id, HangUp::Error(e.kind()));
+        }
+    }
+
+    /// Has the system look after peers that say nothing, where the listener asks for it.
+    fn keep_alive(&mut self, socket: &Socket, listener: u16) {
+        let settings = self.member.config.listeners.get(usize::from(listener));
+        let Some(wanted) = settings.and_then(|l| l.tcp_keepalive) else {
+            return;
+        };
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(u64::from(wanted.idle_secs)))
+            .with_interval(Duration::from_secs(u64::from(wanted.interval_secs)))
+            .with_retries(u32::from(wanted.count));
+        // A socket whose peer has gone already may refuse; reading it will tell.
+        if let Err(e) = socket.set_tcp_keepalive(&keepalive) {
+            self.member.log.line(
+                LogType::Debug,
+                format_args!("Unable to set tcp_keepalive: {e}."),
+            );
         }
     }
 

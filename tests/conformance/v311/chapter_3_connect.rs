@@ -328,7 +328,7 @@ fn silence_of_one_and_a_half_times_closes(bench: &Bench<'_>) {
     let mut client = bench.client(&session);
     client.expect_end();
     let silence = start.elapsed();
-    // It is as if the network had failed. A busy machine may be late, but never early.
+    // It is as if the network had failed. The original and a busy machine may be late, but nobody is early.
     watcher.expect_message(&topic, "silent", 1, false);
     assert!(silence >= Duration::from_millis(2900), "{silence:?}");
 }

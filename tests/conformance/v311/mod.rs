@@ -4,8 +4,14 @@ mod chapter_1_strings;
 mod chapter_2_packets;
 mod chapter_3_connect;
 mod chapter_3_connect_flags;
+mod chapter_3_disconnect;
 mod chapter_3_publish;
 mod chapter_3_retain;
+mod chapter_3_subscribe;
+mod chapter_3_unsubscribe;
+mod chapter_4_delivery;
+mod chapter_4_order;
+mod chapter_4_topics;
 
 use crate::Test;
 use crate::harness::client::Client;
@@ -15,8 +21,14 @@ pub const TABLES: &[&[Test]] = &[
     chapter_2_packets::TESTS,
     chapter_3_connect::TESTS,
     chapter_3_connect_flags::TESTS,
+    chapter_3_disconnect::TESTS,
     chapter_3_publish::TESTS,
     chapter_3_retain::TESTS,
+    chapter_3_subscribe::TESTS,
+    chapter_3_unsubscribe::TESTS,
+    chapter_4_delivery::TESTS,
+    chapter_4_order::TESTS,
+    chapter_4_topics::TESTS,
 ];
 
 /// The broker ends the connection at these bytes, and says nothing before: in 3.1.1 it has no packet for that.

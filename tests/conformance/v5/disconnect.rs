@@ -124,14 +124,13 @@ fn a_server_sends_no_session_expiry(bench: &Bench<'_>) {
 }
 
 fn it_fits_the_clients_limit(bench: &Bench<'_>) {
-    // The smallest that CONNACK fits into, and one with room for words.
-    for limit in [40, 1000] {
-        let limited = connect(V5, &bench.id("c")).property(property::maximum_packet_size(limit));
+    let tight = super::connack_length(bench);
+    for limit in [tight, tight + 3, tight + 10, 1000] {
         for fault in faults() {
-            let mut client = bench.client(&limited);
+            let mut client = bench.client(&super::limited(bench, limit));
             client.send(&fault);
             if let Some(bytes) = client.bytes() {
-                assert!(bytes.len() <= limit as usize, "{bytes:02x?}");
+                assert!(bytes.len() <= limit as usize, "{limit}: {bytes:02x?}");
             }
         }
     }

@@ -4,17 +4,21 @@ mod acknowledgements;
 mod auth;
 mod connack;
 mod connect;
+mod delivery;
 mod disconnect;
+mod errors;
 mod format;
 mod ping;
 mod publish;
 mod retained;
+mod shared;
 mod subscribe;
+mod topics;
 mod unsubscribe;
 mod wills;
 
 use crate::harness::client::Client;
-use crate::wire::{Connect, Got, Publish, V5, connect};
+use crate::wire::{Connect, Got, Publish, V5, connect, property};
 use crate::{Bench, Test};
 
 pub const TABLES: &[&[Test]] = &[
@@ -22,12 +26,16 @@ pub const TABLES: &[&[Test]] = &[
     auth::TESTS,
     connack::TESTS,
     connect::TESTS,
+    delivery::TESTS,
     disconnect::TESTS,
+    errors::TESTS,
     format::TESTS,
     ping::TESTS,
     publish::TESTS,
     retained::TESTS,
+    shared::TESTS,
     subscribe::TESTS,
+    topics::TESTS,
     unsubscribe::TESTS,
     wills::TESTS,
 ];
@@ -131,5 +139,17 @@ fn stored(bench: &Bench<'_>, name: &str) -> Connect {
 fn expiring(bench: &Bench<'_>, name: &str, seconds: u32) -> Connect {
     connect(V5, &bench.id(name))
         .clean(false)
-        .property(crate::wire::property::session_expiry(seconds))
+        .property(property::session_expiry(seconds))
+}
+
+/// A client that takes no larger packets than this.
+fn limited(bench: &Bench<'_>, bytes: u32) -> Connect {
+    connect(V5, &bench.id("limited")).property(property::maximum_packet_size(bytes))
+}
+
+/// How long the CONNACK of `limited` is: no other answer may need more.
+fn connack_length(bench: &Bench<'_>) -> u32 {
+    let mut client = bench.socket();
+    client.say_connect(&limited(bench, 1000));
+    client.bytes().expect("CONNACK").len() as u32
 }

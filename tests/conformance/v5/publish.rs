@@ -58,8 +58,15 @@ pub const TESTS: &[Test] = &[
     test!(more_than_the_servers_receive_maximum_closes)
         .checks(&["MQTT-3.3.4-7"])
         .original_breaks("drops what is too much"),
-    test!(the_clients_receive_maximum_is_kept).checks(&["MQTT-3.3.4-9"]),
-    test!(only_publish_waits_for_the_receive_maximum).checks(&["MQTT-3.3.4-10"]),
+    test!(the_clients_receive_maximum_is_kept).checks(&[
+        "MQTT-3.3.4-9",
+        "MQTT-4.9.0-1",
+        "MQTT-4.9.0-2",
+    ]),
+    test!(only_publish_waits_for_the_receive_maximum).checks(&["MQTT-3.3.4-10", "MQTT-4.9.0-3"]),
+    test!(the_quota_starts_anew_with_each_connection)
+        .checks(&["MQTT-4.9.0-1"])
+        .original_breaks("sends all that is in flight again, whatever the new maximum"),
 ];
 
 fn a_repeat_is_marked(bench: &Bench<'_>) {
@@ -569,5 +576,28 @@ fn only_publish_waits_for_the_receive_maximum(bench: &Bench<'_>) {
         subscriber.expect_ack(crate::wire::PUBCOMP, 1);
         subscriber.send(&publish(&topic, "own", 0, 0).bytes(V5));
         assert_eq!(subscriber.message().payload, b"own");
+    }
+}
+
+fn the_quota_starts_anew_with_each_connection(bench: &Bench<'_>) {
+    let (topic, session) = (bench.topic("t"), stored(bench, "s"));
+    let mut publisher = bench.clean(V5, "p");
+    let mut subscriber = bench.client(&session);
+    subscriber.subscribe(&topic, 1);
+    subscriber.disconnect();
+    for n in 1..=9 {
+        publisher.publish(&publish(&topic, &n.to_string(), 1, n));
+    }
+    // Each connection has its own number, whatever the one before left open.
+    for maximum in [3, 1, 5] {
+        let narrow = session.clone().property(property::receive_maximum(maximum));
+        let mut subscriber = bench.client(&narrow);
+        for n in 1..=maximum {
+            assert_eq!(subscriber.message().payload, n.to_string().as_bytes());
+        }
+        // Time for more to come, which must not.
+        std::thread::sleep(Duration::from_millis(200));
+        subscriber.ping();
+        subscriber.drop_connection();
     }
 }

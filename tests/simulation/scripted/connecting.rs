@@ -25,11 +25,11 @@ fn rule_24_the_newest_claim_wins() {
     assert!(stage.is_closed(first));
 }
 
-/// A claim waits for the release or the holder's death, never for a timer.
+/// A claim is granted by the release or the holder's death, never by a timer; without `connect_timeout` it waits on.
 #[test]
 fn rule_24_a_claim_waits_for_its_holder_and_not_for_time() {
     for dies in [true, false] {
-        let mut stage = Stage::new(2);
+        let mut stage = Stage::with(2, 1000, |config| config.connect_timeout = u16::MAX);
         let holder = stage.join(A, hello("x"));
         let heir = stage.connect(B, hello("x"));
         for _ in 0..20 {
@@ -45,6 +45,22 @@ fn rule_24_a_claim_waits_for_its_holder_and_not_for_time() {
         assert_eq!(stage.heard(heir), ["connack"]);
         assert!(stage.is_closed(holder));
     }
+}
+
+/// Its connection is given up in time, and then it is nobody's.
+#[test]
+fn rule_24_a_claim_that_was_given_up_is_not_granted() {
+    let mut stage = Stage::new(2);
+    let holder = stage.join(A, hello("x"));
+    let heir = stage.connect(B, hello("x"));
+    stage.turns(&[B, S]);
+    stage.world.now = stage.world.now.after_secs(61);
+    stage.turns(&[B, S]);
+    assert_eq!(stage.heard(heir), ["connack 0x88"]);
+    stage.settle();
+    assert!(stage.is_closed(holder) && stage.is_closed(heir));
+    let again = stage.join(B, hello("x"));
+    assert!(!stage.is_closed(again));
 }
 
 /// Who was never told that he is connected has no will yet.

@@ -1,7 +1,6 @@
 //! Rows of the table of promises: what is kept for a persistent session, in which order it comes again, and what is
 //! dropped beyond a limit.
 
-use mosquitto::base::limits::OUTPUT_BYTES_MAX;
 use mosquitto::mqtt::{SubscriptionOptions, Version};
 
 use super::stage::{A, B, Hello, Q0, Q1, Q2, S, Stage, Words, hello, words};
@@ -377,7 +376,9 @@ fn a_client_that_does_not_read_is_sent_no_more_qos_0() {
         stage.take_nothing(slow, true);
         stage.log();
         let payload = "x".repeat(500_000);
-        let count = OUTPUT_BYTES_MAX / payload.len() + 5;
+        let count = mosquitto::config::Config::default_local().max_output_bytes as usize
+            / payload.len()
+            + 5;
         for _ in 0..count {
             stage.publish(publisher, "a", &payload, Q0);
             stage.settle();

@@ -114,6 +114,15 @@ fn to_store() -> Vec<ToStore<'static>> {
             what: AckKind::Pubrec,
             code: 0x80,
         },
+        ToStore::Settled {
+            claim,
+            tokens: vec![ShareToken(1), ShareToken(u64::MAX)],
+        },
+        ToStore::Unsent {
+            claim,
+            seen: ShareToken(9),
+            tokens: vec![ShareToken(8)],
+        },
     ]
 }
 
@@ -155,6 +164,7 @@ fn to_worker() -> Vec<ToWorker<'static>> {
         ToWorker::Deliver(Deliver {
             claim,
             packet_id: PacketId::new(4),
+            token: Some(ShareToken(1 << 40)),
             dup: true,
             subscription_ids: vec![1, 2],
             message: message(),

@@ -22,6 +22,8 @@ pub(super) struct Client {
     /// The will of the last connection, and when it is due.
     pub delayed_will: Option<(Box<Will>, Instant)>,
     pub session: Option<Box<Session>>,
+    /// Messages of QoS 1 and 2 that may be unacknowledged on its connection.
+    pub window: u16,
     /// The entry in the store's timers.
     pub timer: Option<Instant>,
 }
@@ -128,6 +130,7 @@ impl Store {
             return;
         };
         (kept.will, kept.is_armed) = (asked.will, false);
+        kept.window = window;
         let is_new = !continues && asked.expiry > 0;
         if is_new {
             kept.session = Some(Box::default());
@@ -159,6 +162,7 @@ impl Store {
         self.tell(key, &grant, cx);
         if stored {
             self.feed(client, cx);
+            self.groups.come(client);
         }
     }
 
@@ -255,6 +259,7 @@ impl Store {
             let delay = will.delay_secs.min(lives_secs);
             (will, cx.now.after_secs(u64::from(delay)))
         });
+        self.give_back(client, cx);
         if lives_secs == 0 {
             self.end_session(client, cx);
         }
@@ -305,6 +310,7 @@ impl Store {
             if let Some(session) = kept.and_then(|c| c.session.as_mut()) {
                 session.queue.detach();
             }
+            self.groups.go(client);
         }
         self.forget_requests(incarnation);
     }

@@ -16,6 +16,7 @@ impl Store {
             retained: self.retained.len() as u64,
             stored_messages,
             stored_bytes,
+            shared_subscriptions: self.groups.memberships() as u64,
             ..self.counted.clone()
         }
     }

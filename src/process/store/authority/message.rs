@@ -144,7 +144,9 @@ impl Will {
         let interval =
             Properties::trusted(&self.properties).find(PropertyId::MessageExpiryInterval);
         let expires_at = match interval {
-            Some(Property::MessageExpiryInterval(secs)) => Some(now.after_secs(u64::from(secs))),
+            Some(Property::MessageExpiryInterval(secs)) => {
+                Some(now.after_secs(u64::from(secs.max(1))))
+            }
             _ => None,
         };
         Message {

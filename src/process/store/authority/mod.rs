@@ -3,8 +3,8 @@
 //!
 //! Pure: records come in, records go out through the mesh that each step is lent; no descriptor, no clock of its
 //! own. `claims` is who holds an id, `sessions` feeds persistent sessions, `publish` applies messages and wills,
-//! `subscribe` changes subscriptions and answers once every member knows, `retained_requests` streams what is
-//! retained to transient sessions. Everything a worker sends is checked: one that an attacker has taken over may
+//! `subscribe` changes subscriptions and answers once every member knows, `shared` runs the groups of shared
+//! subscriptions, `retained_requests` streams what is retained to transient sessions. Everything a worker sends is checked: one that an attacker has taken over may
 //! lie about its own connections, and nothing it sends may stop the store.
 
 mod claims;
@@ -14,26 +14,29 @@ mod publish;
 mod retained_requests;
 mod sessions;
 mod settings;
+mod shared;
 mod subscribe;
 #[cfg(test)]
 mod tests;
 mod timers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 use crate::base::clock::Instant;
 use crate::base::figures::Figures;
 use crate::base::ids::{ClaimSerial, ClientNumber, Incarnation, MemberId, Position, Serial};
-use crate::base::limits::{MEMBERS_MAX, RETAINED_STEPS_PER_TURN};
+use crate::base::limits::{MEMBERS_MAX, RETAINED_STEPS_PER_TURN, SHARED_STEPS_PER_TURN};
 use crate::base::log::LogType;
 use crate::directory::{ClaimKey, Directory, Mark};
+use crate::group::{GroupId, Groups};
 use crate::ipc::mesh::{FilterHash, Heads, Message, ToStore, ToWorker, kind};
 use crate::retained::Retained;
 use crate::ring::{Cx, Mesh};
 use crate::router::index::Index;
 
 use claims::{Asked, Client};
-use message::{Kept, Stock};
+use message::{Kept, Stock, StoredMessage};
 use publish::Hit;
 use retained_requests::Request;
 pub use settings::StoreSettings;
@@ -48,6 +51,8 @@ pub struct Store {
     directory: Directory<Client, Asked>,
     index: Index<ClientNumber, Subscription>,
     announced: Announced,
+    /// Shared subscriptions, of persistent sessions and of transient ones.
+    groups: Groups<Rc<StoredMessage>>,
     retained: Retained<Kept>,
     /// Counts what was retained, so that a subscription knows what came after it.
     retained_stamp: u64,
@@ -66,6 +71,8 @@ pub struct Store {
     stalled: Vec<ClientNumber>,
     /// Retained topics that may still be looked at for sessions in this turn.
     retained_steps: usize,
+    /// Members of groups that may still be found without room in this turn.
+    shared_steps: usize,
     sweep_at: Instant,
     /// There is something to do at once, in another turn.
     again: bool,
@@ -78,6 +85,7 @@ pub struct Store {
     warned: BTreeSet<Incarnation>,
     scratch: Vec<u8>,
     hits: Vec<Hit>,
+    groups_found: Vec<GroupId>,
     stock: Stock,
     /// What was counted so far; what there is now is filled in when it is asked for.
     counted: Figures,
@@ -94,6 +102,7 @@ impl Store {
             readers: vec![None; MEMBERS_MAX],
             directory: Directory::new(seed),
             index: Index::new(),
+            groups: Groups::new(seed),
             retained: Retained::default(),
             retained_stamp: 0,
             awaiting_mark: BTreeSet::new(),
@@ -107,6 +116,7 @@ impl Store {
             requests_of: BTreeMap::new(),
             stalled: Vec::new(),
             retained_steps: RETAINED_STEPS_PER_TURN,
+            shared_steps: SHARED_STEPS_PER_TURN,
             sweep_at: Instant::default(),
             again: false,
             soon: None,
@@ -114,6 +124,7 @@ impl Store {
             warned: BTreeSet::new(),
             scratch: Vec::new(),
             hits: Vec::new(),
+            groups_found: Vec::new(),
             stock: Stock::default(),
             counted: Figures::default(),
         }
@@ -208,6 +219,12 @@ impl Store {
                 what,
                 code,
             } => self.ack(key(claim), packet_id, what, code, cx),
+            ToStore::Settled { claim, tokens } => self.settled(key(claim), &tokens, cx),
+            ToStore::Unsent {
+                claim,
+                seen,
+                tokens,
+            } => self.unsent(key(claim), seen, &tokens),
         }
     }
 
@@ -238,6 +255,7 @@ impl Store {
         self.answer_subscribes(cx);
         self.collect_retained(cx);
         self.feed_stalled(cx);
+        self.serve_due(cx);
         self.stream_retained(cx);
     }
 

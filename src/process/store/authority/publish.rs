@@ -55,7 +55,11 @@ impl Store {
         }
         let is_mine = message.qos != Qos::AtMostOnce || self.settings.queue_qos0_messages;
         if is_mine && !self.index.is_empty() {
-            self.route(topic, message, stored, cx);
+            self.route(topic, message, &mut stored, cx);
+        }
+        // Shared subscriptions take every QoS through the store.
+        if !self.groups.is_empty() {
+            self.route_shared(topic, message, &mut stored, cx);
         }
     }
 
@@ -76,7 +80,7 @@ impl Store {
         &mut self,
         topic: Topic<'_>,
         message: &Message<'_>,
-        mut stored: Option<Rc<StoredMessage>>,
+        stored: &mut Option<Rc<StoredMessage>>,
         cx: &mut Cx<'_, M>,
     ) {
         let mut hits = std::mem::take(&mut self.hits);
@@ -94,7 +98,7 @@ impl Store {
             let most = of_one.iter().map(|(_, s)| s.qos()).max();
             let as_published = of_one.iter().any(|(_, s)| s.retain_as_published());
             let entry = Entry {
-                message: share(&mut stored, message, &self.stock),
+                message: share(stored, message, &self.stock),
                 qos: message.qos.min(most.unwrap_or_default()),
                 retain: message.retain && (as_published || self.is_late(*client, topic, cx.mesh)),
                 subscription_ids: subscription_ids(of_one),
@@ -124,7 +128,7 @@ impl Store {
     }
 }
 
-fn share(
+pub(super) fn share(
     stored: &mut Option<Rc<StoredMessage>>,
     message: &Message<'_>,
     stock: &Stock,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::base::clock::Instant;
-use crate::base::ids::ClientNumber;
+use crate::base::ids::{ClientNumber, ShareToken};
 use crate::base::limits::OVERFLOW_BYTES_PAUSE;
 use crate::base::log::LogType;
 use crate::directory::{ClaimKey, Mark};
@@ -69,7 +69,7 @@ impl Session {
                     dup: false,
                     entry,
                 };
-                deliver(holder, &sending, cx.mesh, scratch);
+                deliver(holder, &sending, None, cx.mesh, scratch);
                 return Pushed::Kept;
             }
         }
@@ -101,7 +101,7 @@ impl Session {
                     let again = ToWorker::Pubrel { claim, packet_id };
                     again.append(cx.mesh, holder.member, scratch);
                 }
-                Some(Next::Publish(sending)) => deliver(holder, &sending, cx.mesh, scratch),
+                Some(Next::Publish(sending)) => deliver(holder, &sending, None, cx.mesh, scratch),
                 Some(Next::Gap(gap)) if !gap.is_ready => return Fed::All,
                 Some(Next::Gap(_)) if *steps == 0 => return Fed::Stalled,
                 Some(Next::Gap(gap)) => {
@@ -121,7 +121,7 @@ impl Session {
                     if let Some(gap) = queue.oldest_gap() {
                         gap.sent(topic);
                     }
-                    deliver(holder, &sending, cx.mesh, scratch);
+                    deliver(holder, &sending, None, cx.mesh, scratch);
                 }
             }
         }
@@ -171,7 +171,7 @@ impl Store {
         let out = (&mut *cx, &mut self.scratch);
         let steps = &mut self.retained_steps;
         if session.feed(client, holder, retained, steps, out) == Fed::All {
-            return;
+            return self.take_turns(client, cx);
         }
         if !std::mem::replace(&mut session.is_stalled, true) {
             self.stalled.push(client);
@@ -224,6 +224,9 @@ impl Store {
                 false
             }
         };
+        if what == AckKind::Puback && has_room {
+            self.shared_puback(client, packet_id);
+        }
         if has_room {
             self.feed(client, cx);
         }
@@ -238,12 +241,14 @@ impl Store {
         self.directory.set_lasting(client, false);
         let filters: Vec<&str> = session.subscriptions.keys().map(|f| &**f).collect();
         self.remove_filters(client, &filters, cx);
+        self.leave_groups(client, cx);
     }
 }
 
-fn deliver<M: Mesh>(
+pub(super) fn deliver<M: Mesh>(
     holder: ClaimKey,
     sending: &Sending<Rc<StoredMessage>>,
+    token: Option<ShareToken>,
     mesh: &mut M,
     scratch: &mut Vec<u8>,
 ) {
@@ -251,6 +256,7 @@ fn deliver<M: Mesh>(
     let record = ToWorker::Deliver(Deliver {
         claim: holder.serial,
         packet_id: sending.packet_id,
+        token,
         dup: sending.dup,
         subscription_ids: entry.subscription_ids.as_deref().unwrap_or(&[]).to_vec(),
         message: entry.message.as_message(entry.qos, entry.retain),

@@ -1,6 +1,6 @@
 //! Subscriptions of persistent sessions: what the members are told of them, and when SUBACK may go out.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use crate::base::clock::Instant;
@@ -14,6 +14,7 @@ use crate::mqtt::{Filter, Qos, Topic};
 use crate::queue::Entry;
 use crate::retained::{Retained, Walk, Want};
 use crate::ring::{Cx, Mesh};
+use crate::router::interest::Wanted;
 
 use super::claims::is_applied;
 use super::message::{Kept, StoredMessage};
@@ -242,25 +243,28 @@ impl Store {
                 cx,
             );
         }
-        let kept = self.directory.get_mut(client);
-        let Some(session) = kept.and_then(|c| c.session.as_mut()) else {
-            return self.warn(
-                asked.key.member,
-                asked.key.incarnation,
-                "no such session",
-                cx,
-            );
-        };
         let mut existed = Vec::with_capacity(filters.len());
         let mut scans = VecDeque::new();
-        let mut new = Vec::new();
+        let mut changes = Vec::new();
         for (options, name) in filters {
             let subscription = Subscription {
                 options: *options,
                 id: asked.subscription_id,
             };
-            // Workers check filters and refuse shared ones; one that did not gets no subscription for it.
-            let Some(filter) = Filter::new(name).filter(|f| f.shared().is_none()) else {
+            // Workers check filters; one that did not gets no subscription for it.
+            let Some(filter) = Filter::new(name) else {
+                existed.push(false);
+                continue;
+            };
+            if filter.shared().is_some() {
+                // What is retained is not for groups [MQTT-4.8.2].
+                existed.push(self.join_group(client, filter, subscription, &mut changes));
+                continue;
+            }
+            let kept = self.directory.get_mut(client);
+            let Some(session) = kept.and_then(|c| c.session.as_mut()) else {
+                let (member, incarnation) = (asked.key.member, asked.key.incarnation);
+                self.warn(member, incarnation, "no such session", cx);
                 existed.push(false);
                 continue;
             };
@@ -268,7 +272,8 @@ impl Store {
             existed.push(before.is_some());
             self.counted.subscriptions += u64::from(before.is_none());
             if self.index.insert(filter, client, subscription).first {
-                new.push(*name);
+                let class = self.announced.class;
+                changes.extend(self.announced.add(name, class, &self.hash));
             }
             if subscription.wants_retained(before.is_some()) {
                 scans.push_back(Scan {
@@ -278,9 +283,6 @@ impl Store {
                 });
             }
         }
-        let hash = &self.hash;
-        let changes = new.iter().filter_map(|f| self.announced.add(f, hash));
-        let changes: Vec<_> = changes.collect();
         self.announced
             .say(&changes, cx.mesh.live(), cx.mesh, &mut self.scratch);
         let gap = self.push_gap(client, scans, &asked.heads, cx);
@@ -396,19 +398,24 @@ impl Store {
         let Some(client) = self.directory.held_by(key) else {
             return;
         };
-        let kept = self.directory.get_mut(client);
-        let Some(session) = kept.and_then(|c| c.session.as_mut()) else {
-            return self.warn(key.member, key.incarnation, "no such session", cx);
-        };
         let mut existed = Vec::with_capacity(filters.len());
-        let mut ended = Vec::new();
+        let (mut ended, mut changes) = (Vec::new(), Vec::new());
         for filter in filters {
-            let was_there = session.subscriptions.remove(*filter).is_some();
+            if let Some(shared) = Filter::new(filter).filter(|f| f.shared().is_some()) {
+                existed.push(self.leave_group(client, shared, &mut changes));
+                continue;
+            }
+            // A transient session has the others in its worker.
+            let kept = self.directory.get_mut(client);
+            let session = kept.and_then(|c| c.session.as_mut());
+            let was_there = session.is_some_and(|s| s.subscriptions.remove(*filter).is_some());
             existed.push(was_there);
             if was_there {
                 ended.push(*filter);
             }
         }
+        self.announced
+            .say(&changes, cx.mesh.live(), cx.mesh, &mut self.scratch);
         self.remove_filters(client, &ended, cx);
         let unsubscribed = ToWorker::Unsubscribed {
             claim: key.serial,
@@ -430,7 +437,8 @@ impl Store {
         for name in filters {
             let removed = Filter::new(name).and_then(|f| self.index.remove(f, client));
             if removed.is_some_and(|r| r.last) {
-                changes.extend(self.announced.remove(name, &self.hash));
+                let class = self.announced.class;
+                changes.extend(self.announced.remove(name, class, &self.hash));
             }
         }
         self.announced
@@ -440,10 +448,11 @@ impl Store {
 
 /// What the members were told of the store's filters, and who has applied it.
 pub(super) struct Announced {
+    /// Of filters that are not shared; groups want both.
     class: Class,
-    /// How many filters without wildcards have this hash: two of one hash must not switch each other off.
-    exact: BTreeMap<u64, u32>,
-    wildcard: BTreeSet<Box<str>>,
+    /// Who wants filters without wildcards, by their hash: two of one hash must not switch each other off.
+    exact: BTreeMap<u64, Wanted>,
+    wildcard: BTreeMap<Box<str>, Wanted>,
     /// The last record of it.
     last: Serial,
     /// The last record of each turn whose place is not known yet: it may be in the overflow list.
@@ -459,7 +468,7 @@ impl Announced {
         Self {
             class: if with_qos0 { Class::BOTH } else { Class::QOS12 },
             exact: BTreeMap::new(),
-            wildcard: BTreeSet::new(),
+            wildcard: BTreeMap::new(),
             last: NO_RECORD,
             unplaced: VecDeque::new(),
             placed: VecDeque::new(),
@@ -467,41 +476,52 @@ impl Announced {
         }
     }
 
-    /// A filter that nobody had. `None`: another one with its hash is announced already.
-    pub fn add<'a>(&mut self, filter: &'a str, hash: &FilterHash) -> Option<Announcement<'a>> {
-        let class = self.class;
+    /// A filter that no session had, or a new group of it. `None`: nothing more is wanted than before.
+    pub fn add<'a>(
+        &mut self,
+        filter: &'a str,
+        class: Class,
+        hash: &FilterHash,
+    ) -> Option<Announcement<'a>> {
         if filter.contains(['+', '#']) {
-            self.wildcard.insert(filter.into());
+            if !self.wildcard.contains_key(filter) {
+                self.wildcard.insert(filter.into(), Wanted::default());
+            }
+            let class = self.wildcard.get_mut(filter)?.add(class)?;
             let filter = AnnouncedFilter::Wildcard(filter);
             return Some(Announcement { class, filter });
         }
         let hash = hash.of(filter);
-        let count = self.exact.entry(hash).or_insert(0);
-        *count += 1;
-        let filter = AnnouncedFilter::Exact(hash);
-        (*count == 1).then_some(Announcement { class, filter })
-    }
-
-    /// A filter that nobody has any more. `None`: another one with its hash still counts.
-    pub fn remove<'a>(&mut self, filter: &'a str, hash: &FilterHash) -> Option<Announcement<'a>> {
-        let class = Class(0);
-        if filter.contains(['+', '#']) {
-            self.wildcard.remove(filter);
-            let filter = AnnouncedFilter::Wildcard(filter);
-            return Some(Announcement { class, filter });
-        }
-        let hash = hash.of(filter);
-        let count = self.exact.get_mut(&hash)?;
-        *count -= 1;
-        if *count > 0 {
-            return None;
-        }
-        self.exact.remove(&hash);
+        let class = self.exact.entry(hash).or_default().add(class)?;
         let filter = AnnouncedFilter::Exact(hash);
         Some(Announcement { class, filter })
     }
 
-    fn say<M: Mesh>(
+    /// A filter that no session has any more, or a group of it that is gone. `None`: the others want as much.
+    pub fn remove<'a>(
+        &mut self,
+        filter: &'a str,
+        class: Class,
+        hash: &FilterHash,
+    ) -> Option<Announcement<'a>> {
+        if filter.contains(['+', '#']) {
+            let class = self.wildcard.get_mut(filter)?.remove(class)?;
+            if class == Class::default() {
+                self.wildcard.remove(filter);
+            }
+            let filter = AnnouncedFilter::Wildcard(filter);
+            return Some(Announcement { class, filter });
+        }
+        let hash = hash.of(filter);
+        let class = self.exact.get_mut(&hash)?.remove(class)?;
+        if class == Class::default() {
+            self.exact.remove(&hash);
+        }
+        let filter = AnnouncedFilter::Exact(hash);
+        Some(Announcement { class, filter })
+    }
+
+    pub(super) fn say<M: Mesh>(
         &mut self,
         changes: &[Announcement<'_>],
         to: MemberMask,
@@ -515,11 +535,13 @@ impl Announced {
 
     /// Everything that is announced, for a member that has just joined, and the end of it.
     pub fn tell_all<M: Mesh>(&self, member: MemberId, mesh: &mut M, scratch: &mut Vec<u8>) {
-        let class = self.class;
-        let exact = self.exact.keys().map(|hash| AnnouncedFilter::Exact(*hash));
-        let wildcard = self.wildcard.iter().map(|f| AnnouncedFilter::Wildcard(f));
+        let exact = self.exact.iter();
+        let exact = exact.map(|(hash, wanted)| (AnnouncedFilter::Exact(*hash), wanted));
+        let wildcard = self.wildcard.iter();
+        let wildcard = wildcard.map(|(f, wanted)| (AnnouncedFilter::Wildcard(f), wanted));
         let (mut slice, mut bytes) = (Vec::new(), 0);
-        for filter in exact.chain(wildcard) {
+        for (filter, wanted) in exact.chain(wildcard) {
+            let class = wanted.class();
             slice.push(Announcement { class, filter });
             bytes += match filter {
                 AnnouncedFilter::Exact(_) => 9,

@@ -4,20 +4,21 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
 use std::hash::Hasher;
 
-use super::connection::{LocalSubscription, Stage, Will, options_from};
+use super::connection::{Connection, LocalSubscription, Stage, Will, options_from};
 use super::ending::Ending;
 use super::publish::may_publish;
 use super::{ConnId, Worker, mark_dirty};
 use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::base::limits::TOPIC_ALIAS_MAX;
 use crate::base::log::LogType;
+use crate::config::Config;
 use crate::ipc::mesh::{Claim, Refusal, ToStore};
 use crate::mqtt::{
-    Connack, Connect, DecodeError, Filter, Packet, Properties, PropertiesBuilder, Property, Reason,
-    Version, property::PropertyId,
+    Connack, Connect, DecodeError, Filter, Packet, Properties, PropertiesBuilder, Property, Qos,
+    Reason, Version, encode, property::PropertyId,
 };
 use crate::ring::{Cx, Mesh};
-use crate::session::{Admission, Window, admit};
+use crate::session::{self, Admission, Window, admit, admit_again};
 
 impl Worker {
     pub(super) fn on_connect<M: Mesh>(
@@ -56,6 +57,13 @@ impl Worker {
                 conn.client.id = assigned;
             }
         }
+        if let (true, Some(name), Some(conn)) = (
+            terms.id_is_username,
+            connect.username,
+            self.conns.get_mut(id),
+        ) {
+            conn.client.id = name.into();
+        }
         self.claim(id, connect, &terms, cx);
     }
 
@@ -77,7 +85,10 @@ impl Worker {
         client.tell_id = terms.assign_id;
         client.expiry = terms.expiry;
         client.expiry_at_connect = terms.expiry;
+        client.tell_expiry = terms.expiry_changed;
         client.packet_bytes_max = terms.packet_bytes_max;
+        client.problem_information = terms.problem_information;
+        client.terms = terms.terms;
         client.window = Window::new(terms.receive_maximum);
         // One that the client may not publish is never published; nothing is said about it, as in the original.
         let will = connect.will.as_ref();
@@ -94,6 +105,14 @@ impl Worker {
         if let Some(user) = connect.username {
             client.username = Some(user.into());
         }
+        if !self.connack_fits(id) {
+            // A client that does not know its limits would break them.
+            return self.close(id, Ending::Unanswerable, cx);
+        }
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let client = &conn.client;
         conn.stage = Stage::Claiming;
         let claim = ToStore::Claim(Claim {
             claim: id.claim(),
@@ -151,6 +170,12 @@ impl Worker {
         else {
             return;
         };
+        // While the claim waited, the operator may have decided otherwise.
+        let config = self.config.clone();
+        if let Err(refusal) = still_admitted(conn, &config) {
+            let ending = Ending::Refused(refusal.reason, refusal.what);
+            return self.close(id, ending, cx);
+        }
         let (session_present, stored) = session;
         conn.stage = Stage::Connected;
         self.strangers.left(conn.from.listener);
@@ -255,12 +280,29 @@ impl Worker {
         self.say_after_last(id, &Packet::Connack(connack), cx);
     }
 
+    /// Whether the client can take the CONNACK that lets it in [MQTT-3.1.2-24].
+    fn connack_fits(&self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get(id) else {
+            return false;
+        };
+        let mut builder = PropertiesBuilder::default();
+        self.connack_properties(id, &mut builder);
+        let connack = Packet::Connack(Connack {
+            session_present: false,
+            code: 0,
+            properties: builder.as_properties(),
+        });
+        let (version, most) = (conn.client.version, conn.client.packet_bytes_max);
+        encode::encode_within(&connack, version, most, &mut Vec::new())
+    }
+
     /// In the order of the original: scripts and tests compare bytes.
     fn connack_properties(&self, id: ConnId, builder: &mut PropertiesBuilder) {
         let Some(conn) = self.conns.get(id) else {
             return;
         };
         let client = &conn.client;
+        let terms = client.terms;
         builder.push(Property::TopicAliasMaximum(TOPIC_ALIAS_MAX));
         if client.tell_id {
             builder.push(Property::AssignedClientIdentifier(&client.id));
@@ -268,15 +310,19 @@ impl Worker {
         if client.tell_keep_alive {
             builder.push(Property::ServerKeepAlive(client.keep_alive));
         }
-        if let Some(listener) = self.listener(conn.from).filter(|l| l.max_qos < 2) {
-            builder.push(Property::MaximumQos(listener.max_qos));
+        if client.tell_expiry {
+            builder.push(Property::SessionExpiryInterval(client.expiry));
         }
         if !self.config.retain_available {
             builder.push(Property::RetainAvailable(false));
         }
-        builder.push(Property::MaximumPacketSize(self.config.max_packet_size));
-        builder.push(Property::ReceiveMaximum(self.config.max_inflight_messages));
-        builder.push(Property::SharedSubscriptionAvailable(false));
+        builder.push(Property::MaximumPacketSize(terms.packet_bytes_max));
+        if terms.receive_maximum < u16::MAX {
+            builder.push(Property::ReceiveMaximum(terms.receive_maximum));
+        }
+        if terms.qos_max != Qos::ExactlyOnce {
+            builder.push(Property::MaximumQos(terms.qos_max as u8));
+        }
     }
 
     /// The subscriptions of a stored session that continues: its QoS 0 messages come directly. They come before the
@@ -324,6 +370,15 @@ impl Worker {
         }
         self.close(id, Ending::Malformed(error), cx);
     }
+}
+
+/// Whether a client would be let in by the configuration as it is now.
+pub(super) fn still_admitted(conn: &Connection, config: &Config) -> Result<(), session::Refusal> {
+    // Listeners are neither added nor removed by a reload.
+    let Some(listener) = config.listeners.get(usize::from(conn.from.listener)) else {
+        return Ok(());
+    };
+    admit_again(conn.client.version, &conn.client.id, listener, config)
 }
 
 /// A client may be silent for one and a half times its keep-alive [MQTT-3.1.2-22].

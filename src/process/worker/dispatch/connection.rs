@@ -7,13 +7,13 @@ use foldhash::fast::RandomState;
 use slotmap::{Key, KeyData};
 
 use super::live::SeenLive;
+use super::shared::Shares;
 use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber};
-use crate::base::limits::OUTPUT_BYTES_MAX;
 use crate::ipc::mesh::WillRecord;
 use crate::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 use crate::net::output::Output;
-use crate::session::{Inbound, Window};
+use crate::session::{Inbound, Terms, Window};
 
 slotmap::new_key_type! {
     /// A connection of this worker; never reused for another one.
@@ -85,6 +85,8 @@ pub struct Connection {
     /// The start of a packet whose end has not come yet, or what waits for the store's answer.
     pub partial: Vec<u8>,
     pub output: Output,
+    /// Bytes that may wait for it.
+    pub output_bytes_max: usize,
     /// It is in the list of those with output.
     pub dirty: bool,
     /// Packets for it that wait until a record is covered, and how long they are.
@@ -126,9 +128,15 @@ pub struct Client {
     pub expiry: u32,
     pub expiry_at_connect: u32,
     pub packet_bytes_max: u32,
+    /// Whether it wants reason strings in what is not CONNACK or DISCONNECT.
+    pub problem_information: bool,
+    /// What it may do.
+    pub terms: Terms,
     pub will: Option<Will>,
     pub inbound: Inbound,
     pub window: Window,
+    /// Of a transient session with shared subscriptions.
+    pub shares: Option<Box<Shares>>,
     pub filters: HashSet<Box<str>, RandomState>,
     /// Answers to retained requests that are under way, and what came live meanwhile.
     pub retained_pending: u32,
@@ -139,9 +147,10 @@ pub struct Client {
     /// Retained requests that the store has not answered, and what to ask for next.
     pub retained_requested: usize,
     pub retained_waiting: VecDeque<(Box<str>, LocalSubscription)>,
-    /// The client id was assigned by the broker, the keep-alive cut: CONNACK says so.
+    /// The client id was assigned by the broker, the keep-alive or the session cut: CONNACK says so.
     pub tell_id: bool,
     pub tell_keep_alive: bool,
+    pub tell_expiry: bool,
     /// It acknowledged what was not sent, and the log said so.
     pub warned: bool,
 }
@@ -161,9 +170,12 @@ impl Client {
             expiry: 0,
             expiry_at_connect: 0,
             packet_bytes_max: u32::MAX,
+            problem_information: true,
+            terms: Terms::STRANGER,
             will: None,
             inbound: Inbound::default(),
             window: Window::new(u16::MAX),
+            shares: None,
             filters: HashSet::default(),
             retained_pending: 0,
             seen_live: SeenLive::default(),
@@ -173,19 +185,21 @@ impl Client {
             retained_waiting: VecDeque::new(),
             tell_id: false,
             tell_keep_alive: false,
+            tell_expiry: false,
             warned: false,
         }
     }
 }
 
 impl Connection {
-    pub fn new(from: AcceptedFrom, now: Instant) -> Self {
+    pub fn new(from: AcceptedFrom, output_bytes_max: usize, now: Instant) -> Self {
         Self {
             from,
             stage: Stage::AwaitConnect,
             client: Client::unknown(),
             partial: Vec::new(),
             output: Output::default(),
+            output_bytes_max,
             dirty: false,
             held: 0,
             greeted: false,
@@ -207,7 +221,7 @@ impl Connection {
 
     /// Takes no more of what can be dropped or can wait.
     pub fn is_full(&self) -> bool {
-        self.unsent() >= OUTPUT_BYTES_MAX
+        self.unsent() >= self.output_bytes_max
     }
 }
 

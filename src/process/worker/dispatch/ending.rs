@@ -1,16 +1,16 @@
 //! How connections end: DISCONNECT, loss, takeover, errors; the will, and the release of the client id.
 
 use super::connection::{Connection, Stage, Will};
+use super::say::say_good_bye;
 use super::{ConnId, Worker};
 use crate::base::clock::Instant;
 use crate::base::figures::count_packet;
 use crate::base::ids::{ClientNumber, MemberId};
 use crate::base::limits::{EVICTION_READS_MAX, SILENCE_CHECK_SECS};
 use crate::base::log::LogType;
+use crate::config::Config;
 use crate::ipc::mesh::{Class, Message, Release, ToStore, WillFate};
-use crate::mqtt::{
-    Connack, DecodeError, Disconnect, Filter, Packet, Properties, Property, Reason, Version, encode,
-};
+use crate::mqtt::{DecodeError, Disconnect, Filter, Properties, Property, Reason};
 use crate::ring::{Cx, Mesh};
 
 /// What the event loop saw of a connection's end.
@@ -33,18 +33,22 @@ pub(super) enum Ending {
     Lost(HangUp),
     /// CONNECT is refused.
     Refused(Reason, &'static str),
+    /// The client takes no packet that is large enough for CONNACK.
+    Unanswerable,
     /// There are as many connections as this option allows.
     Crowded(&'static str),
     /// A packet could not be decoded.
     Malformed(DecodeError),
-    /// A packet was not allowed now.
-    Protocol(Reason),
+    /// A packet was not allowed, and why.
+    Protocol(Reason, &'static str),
     /// Nothing came for too long.
     Silent,
     /// No CONNECT came for too long.
     NoConnect,
     /// The store says so: taken over by another connection, or worse.
     Evicted(u8),
+    /// So many bytes wait for it, and too many for all clients.
+    TooSlow(u64),
     /// The store died, and every session with it.
     StoreLost,
     /// The broker ends.
@@ -52,22 +56,27 @@ pub(super) enum Ending {
 }
 
 impl Ending {
-    /// The reason code that a 5.0 client is told, if it is told one.
-    fn reason(self) -> Option<u8> {
-        let reason = match self {
+    /// The reason code that a 5.0 client is told, if it is told one, and words that explain it.
+    pub(super) fn reason(self) -> Option<(u8, &'static str)> {
+        let (reason, what) = match self {
             Self::Clean
             | Self::CleanWithWill
             | Self::Lost(_)
             | Self::Crowded(_)
-            | Self::NoConnect => return None,
-            Self::Refused(reason, _) | Self::Protocol(reason) => reason,
-            Self::Malformed(error) => error.reason,
-            Self::Silent => Reason::KeepAliveTimeout,
-            Self::Evicted(code) => return Some(code),
-            Self::StoreLost => Reason::UnspecifiedError,
-            Self::ShuttingDown => Reason::ServerShuttingDown,
+            | Self::NoConnect
+            | Self::Unanswerable => return None,
+            Self::Refused(reason, what) | Self::Protocol(reason, what) => (reason, what),
+            Self::Malformed(error) => (error.reason, error.what),
+            Self::Silent => (Reason::KeepAliveTimeout, ""),
+            Self::Evicted(code) => return Some((code, "")),
+            Self::TooSlow(_) => (
+                Reason::QuotaExceeded,
+                "too much waits for clients that do not read",
+            ),
+            Self::StoreLost => (Reason::UnspecifiedError, "the broker starts over"),
+            Self::ShuttingDown => (Reason::ServerShuttingDown, ""),
         };
-        Some(reason as u8)
+        Some((reason as u8, what))
     }
 }
 
@@ -94,7 +103,7 @@ impl Worker {
             if let Property::SessionExpiryInterval(seconds) = property {
                 // A session that was to end with the connection cannot be prolonged [MQTT-3.14.2-2].
                 if conn.client.expiry_at_connect == 0 && seconds != 0 {
-                    return self.close(id, Ending::Protocol(Reason::ProtocolError), cx);
+                    return self.violation(id, "a session expiry where there was none", cx);
                 }
                 conn.client.expiry = seconds;
             }
@@ -149,6 +158,7 @@ impl Worker {
         cx: &mut Cx<'_, M>,
     ) {
         self.unsubscribe_all(id, conn, cx);
+        self.give_back_unsent(id, conn, cx);
         let client = &mut conn.client;
         let expiry = Some(client.expiry).filter(|expiry| *expiry != client.expiry_at_connect);
         let will = client.will.take().filter(|_| ending != Ending::Clean);
@@ -232,6 +242,12 @@ impl Worker {
         let id = if id.is_empty() { "<unknown>" } else { id };
         let notice = LogType::Notice;
         let log = &mut cx.log;
+        let mut disconnected = |why: &dyn std::fmt::Display| {
+            log.line(
+                notice,
+                format_args!("Client {id} [{peer}] disconnected: {why}."),
+            );
+        };
         match ending {
             Ending::Clean | Ending::CleanWithWill | Ending::Lost(HangUp::Eof)
                 if !self.config.connection_messages => {}
@@ -242,13 +258,14 @@ impl Worker {
                 notice,
                 format_args!("Client {id} [{peer}] closed its connection."),
             ),
-            Ending::Lost(HangUp::Error(kind)) => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: {kind}."),
-            ),
+            Ending::Lost(HangUp::Error(kind)) => disconnected(&kind),
             Ending::Refused(_, what) => log.line(
                 notice,
                 format_args!("Client {id} [{peer}] refused: {what}."),
+            ),
+            Ending::Unanswerable => log.line(
+                notice,
+                format_args!("Client {id} [{peer}] refused: it cannot take CONNACK."),
             ),
             // In the words of the original, which has no id yet when it finds out.
             Ending::Crowded(option) => {
@@ -260,54 +277,41 @@ impl Worker {
                     );
                 }
             }
-            Ending::Malformed(error) => {
-                log.line(
-                    notice,
-                    format_args!("Client {id} [{peer}] disconnected: malformed packet ({error})."),
-                );
-            }
-            Ending::Protocol(reason) => {
-                log.line(
-                    notice,
-                    format_args!("Client {id} [{peer}] disconnected: protocol error ({reason:?})."),
-                );
-            }
+            Ending::Malformed(error) => disconnected(&format_args!("malformed packet ({error})")),
+            Ending::Protocol(_, what) => disconnected(&format_args!("protocol error ({what})")),
             Ending::Silent => log.line(
                 notice,
                 format_args!("Client {id} [{peer}] has exceeded timeout, disconnecting."),
             ),
-            Ending::NoConnect => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: no CONNECT came."),
-            ),
-            Ending::Evicted(0x8e) => {
-                log.line(
-                    notice,
-                    format_args!("Client {id} [{peer}] disconnected: session taken over."),
-                );
-            }
-            Ending::Evicted(code) => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: reason {code:#04x}."),
-            ),
-            Ending::StoreLost => log.line(
-                notice,
-                format_args!("Client {id} [{peer}] disconnected: the store is restarted."),
-            ),
+            Ending::NoConnect => disconnected(&"no CONNECT came"),
+            Ending::Evicted(code) => disconnected(&why_evicted(code)),
+            Ending::TooSlow(bytes) => disconnected(&format_args!(
+                "{bytes} bytes wait for it (global_max_output_bytes)"
+            )),
+            Ending::StoreLost => disconnected(&"the store is restarted"),
             Ending::ShuttingDown => {}
         }
     }
 
     /// Keep-alive timers: connections that may have been silent for too long come out of `pop_silent`.
     pub fn tick<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        self.end_slow_readers(cx);
         while let Some(due) = self.timers.take_due(cx.now) {
             for id in due {
                 let Some(conn) = self.conns.get(id).filter(|c| c.look_at <= cx.now) else {
                     continue;
                 };
-                match silence_ends(conn) {
+                match silence_ends(conn, &self.config) {
                     None => {}
                     Some(at) if at > cx.now => self.look_at(id, at, cx.now),
+                    Some(_) if conn.stage == Stage::Claiming => {
+                        let what = "its client id was not free in time";
+                        self.close(id, Ending::Refused(Reason::ServerUnavailable, what), cx);
+                    }
+                    // Whoever waits to be let in has had its time, even if it could not be served.
+                    Some(_) if conn.stage == Stage::AwaitConnect && !self.wants_input(id) => {
+                        self.close(id, Ending::NoConnect, cx);
+                    }
                     // While nothing is read, silence says nothing about the client.
                     Some(_) if !self.wants_input(id) => {
                         self.look_at(id, cx.now.after_secs(1), cx.now);
@@ -382,11 +386,22 @@ impl Worker {
         if let Some((reason, _)) = conn.evicting {
             return self.close(id, Ending::Evicted(reason), cx);
         }
-        match silence_ends(conn) {
+        match silence_ends(conn, &self.config) {
             None => {}
             Some(at) if at > cx.now => self.look_at(id, at, cx.now),
             Some(_) if conn.stage == Stage::Connected => self.close(id, Ending::Silent, cx),
             Some(_) => self.close(id, Ending::NoConnect, cx),
+        }
+    }
+
+    /// After input of a connection that has not been let in: one that sends its CONNECT drop by drop has no more time.
+    pub(super) fn end_late_stranger<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
+        let late = |conn: &Connection| {
+            conn.stage == Stage::AwaitConnect
+                && silence_ends(conn, &self.config).is_some_and(|at| at <= cx.now)
+        };
+        if self.conns.get(id).is_some_and(late) {
+            self.close(id, Ending::NoConnect, cx);
         }
     }
 
@@ -435,6 +450,7 @@ impl Worker {
     pub(super) fn start_over<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
         self.store_up = false;
         self.store_subscribing = 0;
+        self.store_sharing = 0;
         self.foreign.forget(MemberId::STORE);
         let ids: Vec<ConnId> = self.conns.keys().collect();
         for id in ids {
@@ -454,58 +470,29 @@ impl Worker {
     }
 }
 
+fn why_evicted(code: u8) -> String {
+    match code {
+        0x8e => "session taken over".to_owned(),
+        0x98 => "not let in by the new configuration".to_owned(),
+        code => format!("reason {code:#04x}"),
+    }
+}
+
 /// The first bytes of the two packets that a good-bye can be.
 const CONNACK: u8 = 0x20;
 const DISCONNECT: u8 = 0xe0;
 
 /// When a connection has been silent for too long; `None` if it may be silent for ever.
-fn silence_ends(conn: &Connection) -> Option<Instant> {
+fn silence_ends(conn: &Connection, config: &Config) -> Option<Instant> {
     match conn.stage {
-        Stage::AwaitConnect => Some(
-            conn.heard
-                .after_secs(crate::base::limits::CONNECT_WITHIN_SECS),
-        ),
-        // The store answers or dies.
-        Stage::Claiming => None,
+        // Until it is let in, it is heard of once: when it is accepted.
+        Stage::AwaitConnect | Stage::Claiming => {
+            Some(conn.heard.after_secs(u64::from(config.connect_timeout)))
+        }
         Stage::Connected if conn.client.keep_alive == 0 => None,
         Stage::Connected => Some(conn.heard.after_secs(super::connect::keep_alive_grace_secs(
             conn.client.keep_alive,
         ))),
-    }
-}
-
-/// The last packet to a client, where its protocol has one for this.
-fn say_good_bye(conn: &mut Connection, ending: Ending) {
-    let Some(code) = ending.reason() else { return };
-    // What is held may be its CONNACK: nothing goes before that [MQTT-3.2.0-1].
-    if conn.held > 0 {
-        return;
-    }
-    let version = conn.client.version;
-    let properties = Properties::NONE;
-    match (conn.stage, ending) {
-        (Stage::AwaitConnect | Stage::Claiming, Ending::Refused(reason, _)) => {
-            let code = if version == Version::V5 {
-                Some(code)
-            } else {
-                reason.return_code()
-            };
-            let Some(code) = code else { return };
-            let connack = Packet::Connack(Connack {
-                session_present: false,
-                code,
-                properties,
-            });
-            conn.output
-                .append(|out| encode::encode(&connack, version, out));
-        }
-        // A server that has not sent CONNACK says nothing else [MQTT-3.14.0-1].
-        (Stage::Connected, _) if version == Version::V5 && conn.greeted => {
-            let disconnect = Packet::Disconnect(Disconnect { code, properties });
-            conn.output
-                .append(|out| encode::encode(&disconnect, version, out));
-        }
-        _ => {}
     }
 }
 
@@ -515,7 +502,8 @@ pub(super) fn expires_at(properties: Properties<'_>, now: Instant) -> Option<Ins
         return None;
     }
     properties.iter().find_map(|property| match property {
-        Property::MessageExpiryInterval(seconds) => Some(now.after_secs(u64::from(seconds))),
+        // One of 0 is for those who are there to take it, as in the original; so it lives for a moment.
+        Property::MessageExpiryInterval(seconds) => Some(now.after_secs(u64::from(seconds.max(1)))),
         _ => None,
     })
 }

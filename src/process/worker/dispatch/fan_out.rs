@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use super::connection::{Connection, LocalSubscription, Stage};
 use super::live::Spot;
-use super::{ConnId, Worker, hold, mark_dirty};
+use super::say::hold;
+use super::{ConnId, Worker, mark_dirty};
 use crate::base::clock::Instant;
 use crate::base::figures::{Figures, count_packet};
-use crate::base::ids::ClaimSerial;
+use crate::base::ids::{ClaimSerial, ShareToken};
 use crate::base::limits::OUTPUT_SHARED_BYTES_MIN;
 use crate::base::log::LogType;
 use crate::ipc::mesh::{Deliver, Message};
@@ -52,6 +53,8 @@ struct Target {
     qos: Qos,
     retain: bool,
     subscription_ids: Vec<u32>,
+    /// Of a shared message of QoS 1 or 2.
+    token: Option<ShareToken>,
 }
 
 /// Encoded forms of one message: by protocol generation, QoS and retain flag. Messages with subscription
@@ -249,6 +252,7 @@ impl Worker {
                         qos,
                         retain,
                         subscription_ids,
+                        token: None,
                     });
                 }
             }
@@ -272,6 +276,7 @@ impl Worker {
                 qos,
                 retain,
                 subscription_ids,
+                token: None,
             },
             message,
             &mut None,
@@ -295,7 +300,7 @@ impl Worker {
             .form(conn.client.version, target, message, cx.now);
         // A packet that is too large for a client is not sent to it [MQTT-3.1.2-24].
         if u32::try_from(form.len).is_ok_and(|len| len > conn.client.packet_bytes_max) {
-            return;
+            return self.settle(target.conn, target.token.into_iter().collect(), cx);
         }
         let blocked = conn.is_full();
         let mut packet_id = None;
@@ -311,8 +316,16 @@ impl Worker {
             );
             let window = &mut conn.client.window;
             match window.place(target.qos, message.payload.len(), blocked, most) {
-                Place::Wire(id) => packet_id = Some(id),
-                Place::Queue => {
+                Place::Wire(id) => {
+                    packet_id = Some(id);
+                    conn.client.on_wire(id, target.token);
+                }
+                // The store gives no more shared messages than the window takes.
+                Place::Full if target.token.is_none() => {
+                    let (dropping, counted) = (&mut window.dropping, &mut self.counted);
+                    return drop_message(dropping, counted, &conn.client.id, cx);
+                }
+                Place::Queue | Place::Full => {
                     let message = copy.get_or_insert_with(|| Rc::new(owned(message))).clone();
                     let (qos, retain) = (target.qos, target.retain);
                     let subscription_ids = target.subscription_ids.clone();
@@ -320,23 +333,17 @@ impl Worker {
                         qos,
                         retain,
                         subscription_ids,
+                        token: target.token,
                         message,
                     });
-                }
-                Place::Full => {
-                    return drop_message(
-                        &mut window.dropping,
-                        &mut self.counted,
-                        &conn.client.id,
-                        cx,
-                    );
                 }
             }
         }
         self.put(target, form, (packet_id, false), message, cx);
     }
 
-    /// The store feeds a stored session: its packet ids are given, its window is kept there.
+    /// The store feeds a stored session: its packet ids are given, its window is kept there. Or it is a transient
+    /// session's turn in a group: its window is kept here.
     pub(super) fn on_deliver<M: Mesh>(&mut self, deliver: Deliver<'_>, cx: &mut Cx<'_, M>) {
         let id = ConnId::of(deliver.claim);
         let message = &deliver.message;
@@ -352,8 +359,13 @@ impl Worker {
             qos: message.qos,
             retain: message.retain,
             subscription_ids: deliver.subscription_ids,
+            token: deliver.token,
         };
         self.fan_out.forms.begin();
+        if !conn.client.stored {
+            conn.client.saw(deliver.token);
+            return self.send(&target, message, &mut None, cx);
+        }
         let form = self
             .fan_out
             .forms
@@ -395,20 +407,12 @@ impl Worker {
 
     /// Sends what waits for room in a client's window or output.
     pub(super) fn send_waiting<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
-        loop {
-            let Some(conn) = self.conns.get_mut(id) else {
-                return;
-            };
-            if conn.is_full() {
-                return;
-            }
-            let Some((packet_id, queued)) = conn.client.window.next(cx.now) else {
-                return;
-            };
+        while let Some((packet_id, queued)) = self.next_waiting(id, cx) {
             let Queued {
                 qos,
                 retain,
                 subscription_ids,
+                token,
                 message: copy,
             } = queued;
             let message = Message {
@@ -427,7 +431,12 @@ impl Worker {
                 qos,
                 retain,
                 subscription_ids,
+                token,
             };
+            let Some(conn) = self.conns.get_mut(id) else {
+                return;
+            };
+            conn.client.on_wire(packet_id, token);
             self.fan_out.forms.begin();
             let form = self
                 .fan_out
@@ -435,6 +444,18 @@ impl Worker {
                 .form(conn.client.version, &target, &message, cx.now);
             self.put(&target, form, (Some(packet_id), false), &message, cx);
         }
+    }
+
+    fn next_waiting<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        cx: &mut Cx<'_, M>,
+    ) -> Option<(PacketId, Queued)> {
+        let conn = self.conns.get_mut(id).filter(|conn| !conn.is_full())?;
+        let next = conn.client.window.next(cx.now);
+        let expired = conn.client.window.take_expired();
+        self.settle(id, expired, cx);
+        next
     }
 
     /// Puts a form into a connection's output, or behind what is held for it. The packet id and whether it is a

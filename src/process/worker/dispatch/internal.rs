@@ -17,7 +17,7 @@ impl Worker {
     /// Takes in a connection of another part of the broker.
     pub fn accept_internal<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) -> ConnId {
         self.conns
-            .insert(Connection::new(AcceptedFrom::INTERNAL, cx.now))
+            .insert(Connection::new(AcceptedFrom::INTERNAL, usize::MAX, cx.now))
     }
 
     pub(super) fn internal_packet<M: Mesh>(
@@ -38,7 +38,7 @@ impl Worker {
             }
             Packet::Pingreq if connected => self.say(id, &Packet::Pingresp, cx),
             Packet::Disconnect(_) => self.close(id, Ending::Clean, cx),
-            _ => self.close(id, Ending::Protocol(Reason::ProtocolError), cx),
+            _ => self.close(id, NOT_UNDERSTOOD, cx),
         }
     }
 
@@ -60,13 +60,13 @@ impl Worker {
 
     fn internal_publish<M: Mesh>(&mut self, id: ConnId, publish: &Publish<'_>, cx: &mut Cx<'_, M>) {
         let (Some(conn), Some(topic)) = (self.conns.get_mut(id), publish.topic) else {
-            return self.close(id, Ending::Protocol(Reason::ProtocolError), cx);
+            return self.close(id, NOT_UNDERSTOOD, cx);
         };
         let mut is_new = true;
         if let (Qos::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
             match conn.client.inbound.publish(packet_id, QOS2_RECEIVED_MAX) {
                 Ok(received) => is_new = received == Received::New,
-                Err(reason) => return self.close(id, Ending::Protocol(reason), cx),
+                Err(_) => return self.close(id, NOT_UNDERSTOOD, cx),
             }
         }
         if is_new {
@@ -90,6 +90,9 @@ impl Worker {
         }
     }
 }
+
+/// It asks for another connection then.
+const NOT_UNDERSTOOD: Ending = Ending::Protocol(Reason::ProtocolError, "an internal client");
 
 fn accepted(packet_id: PacketId) -> Ack<'static> {
     Ack {

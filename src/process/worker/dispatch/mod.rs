@@ -13,6 +13,9 @@ mod internal;
 mod live;
 mod members;
 mod publish;
+mod say;
+mod shared;
+mod slow_readers;
 mod strangers;
 mod subscribe;
 #[cfg(test)]
@@ -24,12 +27,15 @@ use std::rc::Rc;
 
 use slotmap::SlotMap;
 
+use connect::still_admitted;
 pub use connection::{AcceptedFrom, ConnId};
 use connection::{Connection, LocalSubscription, Stage, Will};
 use ending::Ending;
 pub use ending::HangUp;
 use fan_out::FanOut;
 use members::IndexJob;
+use say::Held;
+pub use slow_readers::Machine;
 use strangers::Strangers;
 use subscribe::{PendingSuback, Requests, RetainedWait};
 use timers::Wheel;
@@ -38,14 +44,13 @@ use crate::base::clock::Instant;
 use crate::base::figures::{Figures, count_packet};
 use crate::base::ids::{Incarnation, MemberId, MemberMask, Serial};
 use crate::base::limits::{
-    CONNECT_WITHIN_SECS, CONTROL_PACKET_BYTES_MAX, REQUESTS_WAITING_MAX, RETAINED_WAITING_MAX,
-    SMALL_PACKET_BYTES_MAX,
+    CONTROL_PACKET_BYTES_MAX, REQUESTS_WAITING_MAX, RETAINED_WAITING_MAX, SMALL_PACKET_BYTES_MAX,
 };
 use crate::base::log::LogType;
-use crate::config::{Config, Listener};
+use crate::config::Config;
 use crate::ipc::mesh::FilterHash;
 use crate::mqtt::frame::frame;
-use crate::mqtt::{DecodeError, Packet, Reason, decode, encode};
+use crate::mqtt::{DecodeError, Packet, Reason, decode};
 use crate::net::output::Output;
 use crate::ring::{Cx, Mesh};
 use crate::router::{Foreign, Index, Interest};
@@ -71,6 +76,8 @@ pub struct Worker {
     store_up: bool,
     /// Stored SUBSCRIBEs that the store has not answered: it may match more than it announced.
     store_subscribing: usize,
+    /// Those of them with shared filters: it may match QoS 0 too.
+    store_sharing: usize,
     /// The last record of this worker.
     last: Serial,
     /// The last announcement of this worker.
@@ -104,13 +111,7 @@ pub struct Worker {
     counted: Figures,
     /// What all members together hold on their heaps, as of a moment ago.
     heap_bytes: u64,
-}
-
-/// A packet that waits for a record to be covered.
-struct Held {
-    after: Serial,
-    conn: ConnId,
-    bytes: Box<[u8]>,
+    machine: Machine,
 }
 
 impl Worker {
@@ -136,6 +137,7 @@ impl Worker {
             index_jobs: VecDeque::new(),
             store_up: false,
             store_subscribing: 0,
+            store_sharing: 0,
             last: Serial(0),
             last_announcement: Serial(0),
             held: VecDeque::new(),
@@ -157,12 +159,26 @@ impl Worker {
             bad_records: 0,
             counted: Figures::default(),
             heap_bytes: 0,
+            machine: Machine::UNKNOWN,
         }
     }
 
-    /// Follows another configuration from now on; connections keep the terms they were let in on.
+    /// Follows another configuration from now on. Connections keep the terms they were let in on; those of clients
+    /// that would not be let in any more end.
     pub fn set_config(&mut self, config: Rc<Config>) {
         self.config = config;
+        let refused = |(_, conn): &(ConnId, &Connection)| {
+            conn.stage == Stage::Connected && still_admitted(conn, &self.config).is_err()
+        };
+        let ids: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(refused)
+            .map(|(id, _)| id)
+            .collect();
+        for id in ids {
+            self.evict(id, Reason::AdministrativeAction as u8);
+        }
     }
 
     /// The option because of which `listener` may not take in another connection now.
@@ -173,10 +189,13 @@ impl Worker {
     /// Takes in a connection.
     pub fn accept<M: Mesh>(&mut self, from: AcceptedFrom, cx: &mut Cx<'_, M>) -> ConnId {
         self.strangers.came(from.listener);
-        let id = self.conns.insert(Connection::new(from, cx.now));
+        let output_bytes_max = usize::try_from(self.config.max_output_bytes).unwrap_or(usize::MAX);
+        let conn = Connection::new(from, output_bytes_max, cx.now);
+        let id = self.conns.insert(conn);
         self.counted.sockets_accepted += 1;
         self.counted.sockets += 1;
-        self.look_at(id, cx.now.after_secs(CONNECT_WITHIN_SECS), cx.now);
+        let within = u64::from(self.config.connect_timeout);
+        self.look_at(id, cx.now.after_secs(within), cx.now);
         id
     }
 
@@ -210,6 +229,7 @@ impl Worker {
     pub fn input<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) {
         self.take_input(id, bytes, cx);
         self.evict_again(id, cx);
+        self.end_late_stranger(id, cx);
     }
 
     fn take_input<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) {
@@ -255,10 +275,13 @@ impl Worker {
             let most = match conn.stage {
                 Stage::Claiming => break,
                 Stage::AwaitConnect if !self.store_up => break,
-                Stage::AwaitConnect => CONTROL_PACKET_BYTES_MAX,
-                Stage::Connected if conn.from.is_internal() => CONTROL_PACKET_BYTES_MAX,
-                Stage::Connected => self.packet_bytes_max(bytes.get(used).copied()),
+                Stage::AwaitConnect if conn.from.is_internal() => u32::MAX,
+                // Nobody was told anything yet, but what is configured holds.
+                Stage::AwaitConnect => self.config.max_packet_size,
+                Stage::Connected => conn.client.terms.packet_bytes_max,
             };
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            let most = most.min(kind_bytes_max(conn.stage, bytes.get(used).copied()));
             let version = conn.client.version;
             let rest = bytes.get(used..).unwrap_or_default();
             let found = match frame(rest, most) {
@@ -281,15 +304,6 @@ impl Worker {
         used
     }
 
-    /// The largest packet that may start with this byte, as in the original.
-    fn packet_bytes_max(&self, first: Option<u8>) -> usize {
-        match first.unwrap_or(0) >> 4 {
-            3 => usize::try_from(self.config.max_packet_size).unwrap_or(usize::MAX),
-            8 | 10 => CONTROL_PACKET_BYTES_MAX,
-            _ => SMALL_PACKET_BYTES_MAX,
-        }
-    }
-
     fn packet<M: Mesh>(&mut self, id: ConnId, packet: Packet<'_>, cx: &mut Cx<'_, M>) {
         let Some(conn) = self.conns.get(id) else {
             return;
@@ -301,7 +315,7 @@ impl Worker {
         match packet {
             Packet::Connect(connect) if !connected => self.on_connect(id, &connect, cx),
             // The first packet is CONNECT [MQTT-3.1.0-1], and there is only one [MQTT-3.1.0-2].
-            _ if !connected => self.close(id, Ending::Protocol(Reason::ProtocolError), cx),
+            _ if !connected => self.violation(id, "a first packet that is not CONNECT", cx),
             Packet::Publish(publish) => self.on_publish(id, &publish, cx),
             Packet::Puback(ack) => self.on_puback(id, &ack, cx),
             Packet::Pubrec(ack) => self.on_pubrec(id, &ack, cx),
@@ -311,12 +325,12 @@ impl Worker {
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe, cx),
             Packet::Pingreq => self.on_pingreq(id, cx),
             Packet::Disconnect(disconnect) => self.on_disconnect(id, &disconnect, cx),
-            Packet::Connect(_)
-            | Packet::Connack(_)
-            | Packet::Suback(_)
-            | Packet::Unsuback(_)
-            | Packet::Pingresp
-            | Packet::Auth(_) => self.close(id, Ending::Protocol(Reason::ProtocolError), cx),
+            Packet::Connect(_) => self.violation(id, "a second CONNECT", cx),
+            // No method is configured, and a client that named one was refused [MQTT-4.12.0-7].
+            Packet::Auth(_) => self.violation(id, "AUTH without an authentication method", cx),
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                self.violation(id, "a packet that only a server sends", cx);
+            }
         }
     }
 
@@ -335,6 +349,16 @@ impl Worker {
         self.say(id, &Packet::Pingresp, cx);
     }
 
+    /// A protocol error that no other code names [MQTT-4.13.1-1].
+    pub(super) fn violation<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        what: &'static str,
+        cx: &mut Cx<'_, M>,
+    ) {
+        self.close(id, Ending::Protocol(Reason::ProtocolError, what), cx);
+    }
+
     fn malformed<M: Mesh>(&mut self, id: ConnId, error: DecodeError, cx: &mut Cx<'_, M>) {
         let Some(conn) = self.conns.get(id) else {
             return;
@@ -346,55 +370,6 @@ impl Worker {
         }
     }
 
-    /// Sends `packet` once everything that this worker has said so far is covered. That keeps acknowledgements in
-    /// order too.
-    fn say_after_last<M: Mesh>(&mut self, id: ConnId, packet: &Packet<'_>, cx: &mut Cx<'_, M>) {
-        let after = self.last;
-        self.emit(id, after, Counts::Packet, cx, |version, out| {
-            encode::encode(packet, version, out)
-        });
-    }
-
-    /// Sends `packet` with nothing to wait for but what was said to this client before.
-    fn say<M: Mesh>(&mut self, id: ConnId, packet: &Packet<'_>, cx: &mut Cx<'_, M>) {
-        self.emit(id, Serial(0), Counts::Packet, cx, |version, out| {
-            encode::encode(packet, version, out)
-        });
-    }
-
-    fn emit<M: Mesh>(
-        &mut self,
-        id: ConnId,
-        after: Serial,
-        counts: Counts,
-        cx: &mut Cx<'_, M>,
-        write: impl FnOnce(crate::mqtt::Version, &mut Vec<u8>),
-    ) {
-        let Some(conn) = self.conns.get_mut(id) else {
-            return;
-        };
-        let version = conn.client.version;
-        let counted = &mut self.counted;
-        let counts = counts == Counts::Packet && !conn.from.is_internal();
-        let write = |out: &mut Vec<u8>| {
-            let at = out.len();
-            write(version, out);
-            if let (true, Some(first_byte)) = (counts, out.get(at)) {
-                count_packet(&mut counted.sent, *first_byte);
-            }
-        };
-        conn.packets_waiting += 1;
-        if conn.held == 0 && after <= cx.mesh.covered() {
-            conn.output.append(write);
-            conn.greeted = true;
-            mark_dirty(&mut self.dirty, id, conn);
-            return;
-        }
-        let mut bytes = Vec::new();
-        write(&mut bytes);
-        hold(&mut self.held, self.last, id, conn, bytes);
-    }
-
     /// After the turn's reading and before the flush: what became due meanwhile.
     pub fn end_of_turn<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
         self.send_index(cx);
@@ -404,19 +379,7 @@ impl Worker {
 
     /// After the flush: packets whose records are covered go into the outputs.
     pub fn flushed<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
-        let covered = cx.mesh.covered();
-        while self.held.front().is_some_and(|held| held.after <= covered) {
-            let Some(held) = self.held.pop_front() else {
-                break;
-            };
-            if let Some(conn) = self.conns.get_mut(held.conn) {
-                conn.held -= 1;
-                conn.held_bytes -= held.bytes.len();
-                conn.output.push(&held.bytes);
-                conn.greeted = true;
-                mark_dirty(&mut self.dirty, held.conn, conn);
-            }
-        }
+        self.let_go(cx);
         self.place_barriers(cx);
         self.fan_out.end_turn();
     }
@@ -469,20 +432,16 @@ impl Worker {
     pub fn pop_closed(&mut self) -> Option<(ConnId, Output)> {
         self.closed.pop_front()
     }
-
-    /// A listener's settings, as they are now.
-    fn listener(&self, from: AcceptedFrom) -> Option<&Listener> {
-        self.config.listeners.get(usize::from(from.listener))
-    }
 }
 
-/// What is counted of what is sent.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Counts {
-    /// It is one packet.
-    Packet,
-    /// It was counted before.
-    Nothing,
+/// The largest packet that may start with this byte, as in the original, whatever is configured.
+fn kind_bytes_max(stage: Stage, first: Option<u8>) -> usize {
+    match first.unwrap_or(0) >> 4 {
+        _ if stage == Stage::AwaitConnect => CONTROL_PACKET_BYTES_MAX,
+        3 => usize::MAX,
+        8 | 10 => CONTROL_PACKET_BYTES_MAX,
+        _ => SMALL_PACKET_BYTES_MAX,
+    }
 }
 
 /// Puts a connection into the list of those with output, once.
@@ -491,21 +450,4 @@ fn mark_dirty(dirty: &mut VecDeque<ConnId>, id: ConnId, conn: &mut Connection) {
         conn.dirty = true;
         dirty.push_back(id);
     }
-}
-
-/// Keeps a packet until the record `after` is covered.
-fn hold(
-    held: &mut VecDeque<Held>,
-    after: Serial,
-    id: ConnId,
-    conn: &mut Connection,
-    bytes: Vec<u8>,
-) {
-    conn.held += 1;
-    conn.held_bytes += bytes.len();
-    held.push_back(Held {
-        after,
-        conn: id,
-        bytes: bytes.into_boxed_slice(),
-    });
 }

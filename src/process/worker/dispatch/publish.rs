@@ -3,6 +3,7 @@
 use super::ending::{Ending, expires_at};
 use super::fan_out::Fanned;
 use super::live::Spot;
+use super::say::explain;
 use super::{ConnId, Worker};
 use crate::base::ids::{MemberId, MemberMask, Serial};
 use crate::base::limits::QOS2_RECEIVED_MAX;
@@ -14,7 +15,7 @@ use crate::mqtt::{
     Version,
 };
 use crate::ring::{Cx, Mesh};
-use crate::session::Received;
+use crate::session::{Received, Violation};
 
 /// Whether a client may publish there. As in the original, `$SYS` is the broker's own, but for the state of bridges; what
 /// is refused is acknowledged all the same in 3.x, which has no other answer [MQTT-3.3.5-2].
@@ -39,7 +40,7 @@ impl Worker {
             .find(PropertyId::SubscriptionIdentifier)
             .is_some()
         {
-            return self.close(id, Ending::Protocol(Reason::ProtocolError), cx);
+            return self.violation(id, "a subscription identifier from a client", cx);
         }
         let Some(Property::TopicAlias(alias)) = publish.properties.find(PropertyId::TopicAlias)
         else {
@@ -55,7 +56,7 @@ impl Worker {
             .alias(alias, publish.topic.map(Topic::as_str))
         {
             Ok(topic) => topic.into(),
-            Err(reason) => return self.close(id, Ending::Protocol(reason), cx),
+            Err((reason, what)) => return self.close(id, Ending::Protocol(reason, what), cx),
         };
         let mut builder = PropertiesBuilder::default();
         builder.push_all_but(publish.properties, PropertyId::TopicAlias);
@@ -72,10 +73,10 @@ impl Worker {
 
     fn on_plain_publish<M: Mesh>(&mut self, id: ConnId, publish: &Publish<'_>, cx: &mut Cx<'_, M>) {
         let Some(topic) = publish.topic else {
-            return self.close(id, Ending::Protocol(Reason::ProtocolError), cx);
+            return self.violation(id, "PUBLISH without a topic", cx);
         };
-        if let Err(reason) = self.allow_publish(id, publish) {
-            return self.close(id, Ending::Protocol(reason), cx);
+        if let Err((reason, what)) = self.allow_publish(id, publish) {
+            return self.close(id, Ending::Protocol(reason, what), cx);
         }
         self.counted.publish_bytes_received += publish.payload.len() as u64;
         if !may_publish(topic) {
@@ -84,12 +85,11 @@ impl Worker {
             }
             return self.acknowledge(id, publish, Reason::NotAuthorized, cx);
         }
-        let receive_maximum = usize::from(self.config.max_inflight_messages);
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
         let receive_maximum = match conn.client.version {
-            Version::V5 => receive_maximum,
+            Version::V5 => usize::from(conn.client.terms.receive_maximum),
             // Clients of 3.x were never told of a window.
             _ => QOS2_RECEIVED_MAX,
         };
@@ -101,7 +101,7 @@ impl Worker {
             match conn.client.inbound.publish(packet_id, receive_maximum) {
                 Ok(Received::New) => {}
                 Ok(Received::Repeat) => return self.acknowledge(id, publish, Reason::Success, cx),
-                Err(reason) => return self.close(id, Ending::Protocol(reason), cx),
+                Err((reason, what)) => return self.close(id, Ending::Protocol(reason, what), cx),
             }
             stored_id = Some(packet_id).filter(|_| conn.client.stored);
         }
@@ -127,7 +127,8 @@ impl Worker {
                     publish.payload.len()
                 ),
             );
-            return self.acknowledge(id, publish, Reason::PacketTooLarge, cx);
+            // 0x95 is no code of PUBACK and PUBREC [MQTT-3.4.2-1].
+            return self.acknowledge(id, publish, Reason::QuotaExceeded, cx);
         }
         let reason = if self.route(&message, cx) {
             Reason::Success
@@ -137,13 +138,13 @@ impl Worker {
         self.acknowledge(id, publish, reason, cx);
     }
 
-    fn allow_publish(&self, id: ConnId, publish: &Publish<'_>) -> Result<(), Reason> {
-        let listener = self.conns.get(id).and_then(|conn| self.listener(conn.from));
-        if publish.qos as u8 > listener.map_or(2, |l| l.max_qos) {
-            return Err(Reason::QosNotSupported);
+    fn allow_publish(&self, id: ConnId, publish: &Publish<'_>) -> Result<(), Violation> {
+        let conn = self.conns.get(id);
+        if conn.is_some_and(|conn| publish.qos > conn.client.terms.qos_max) {
+            return Err((Reason::QosNotSupported, "QoS above max_qos"));
         }
         if publish.retain && !self.config.retain_available {
-            return Err(Reason::RetainNotSupported);
+            return Err((Reason::RetainNotSupported, "retain is not available"));
         }
         Ok(())
     }
@@ -164,10 +165,11 @@ impl Worker {
         } else {
             0
         };
+        let words = explain(&conn.client, code, "payload too large");
         let ack = Ack {
             packet_id,
             code,
-            properties: Properties::NONE,
+            properties: words.as_properties(),
         };
         let (packet, name) = if publish.qos == Qos::ExactlyOnce {
             if code >= 0x80 {
@@ -216,6 +218,7 @@ impl Worker {
         message.retain
             || message.releases.is_some()
             || message.packet_id.is_some()
+            || self.store_sharing > 0
             || (self.store_subscribing > 0 && message.qos != Qos::AtMostOnce)
     }
 
@@ -248,6 +251,7 @@ impl Worker {
             _ => window.pubcomp(ack.packet_id),
         };
         if known {
+            self.settle_shared(id, ack.packet_id, cx);
             self.send_waiting(id, cx);
         } else if !std::mem::replace(&mut conn.client.warned, true) {
             // The original tolerates it, and warns; once a connection is enough.
@@ -283,6 +287,7 @@ impl Worker {
             code = Reason::PacketIdNotFound as u8;
         }
         if refused {
+            self.settle_shared(id, ack.packet_id, cx);
             self.send_waiting(id, cx);
         } else {
             let packet_id = ack.packet_id;

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use super::connection::{LocalSubscription, Stage, options_byte};
 use super::live::SeenLive;
-use super::{ConnId, Counts, Worker};
+use super::say::Counts;
+use super::{ConnId, Worker};
 use crate::base::ids::{ClaimSerial, MemberId, Position, Serial};
 use crate::base::limits::{EARLY_SLICES_MAX, RETAINED_REQUESTS_MAX};
 use crate::base::log::LogType;
@@ -13,7 +14,7 @@ use crate::ipc::mesh::{Announcement, Heads, Message, ToStore, ToWorker, announce
 use crate::mqtt::property::PropertyId;
 use crate::mqtt::{
     Ack, Filter, Packet, PacketId, Properties, Property, Qos, Reason, RetainHandling, Suback,
-    Subscribe, SubscriptionOptions, Unsuback, Unsubscribe, Version,
+    Subscribe, SubscriptionOptions, Unsuback, Unsubscribe,
 };
 use crate::ring::{Cx, Mesh};
 
@@ -29,8 +30,9 @@ pub(super) struct PendingSuback {
     position: Option<Position>,
     /// What to ask the store for afterwards.
     retained: Vec<(Box<str>, LocalSubscription)>,
-    /// It is one of those that `store_subscribing` counts.
+    /// It is one of those that `store_subscribing` counts, and of those that `store_sharing` counts.
     at_store: bool,
+    is_sharing: bool,
 }
 
 /// What a connection waits for, by request.
@@ -77,12 +79,8 @@ impl Worker {
         let Some(conn) = self.conns.get(id) else {
             return;
         };
-        let (stored, version) = (conn.client.stored, conn.client.version);
-        let bridge = conn.client.bridge;
-        let qos_max = self
-            .listener(conn.from)
-            .and_then(|l| Qos::from_bits(l.max_qos))
-            .unwrap_or_default();
+        let (stored, bridge) = (conn.client.stored, conn.client.bridge);
+        let qos_max = conn.client.terms.qos_max;
         cx.log.line(
             LogType::Debug,
             format_args!("Received SUBSCRIBE from {}", conn.client.id),
@@ -92,6 +90,7 @@ impl Worker {
             _ => 0,
         };
         let mut codes = Vec::with_capacity(packet.filters.len());
+        let mut is_sharing = false;
         let (mut retained, mut changes, mut for_store) = (Vec::new(), Vec::new(), Vec::new());
         for (filter, options) in &packet.filters {
             let options = SubscriptionOptions {
@@ -99,16 +98,13 @@ impl Worker {
                 ..asked(*filter, *options, bridge)
             };
             self.log_subscribe(id, filter.as_str(), options, cx);
+            codes.push(options.qos as u8);
             if filter.shared().is_some() {
-                // Shared subscriptions are not there yet; CONNACK says so too.
-                codes.push(if version == Version::V5 {
-                    Reason::SharedSubscriptionsNotSupported as u8
-                } else {
-                    0x80
-                });
+                // The store runs the groups.
+                is_sharing = true;
+                for_store.push((options_byte(options), filter.as_str()));
                 continue;
             }
-            codes.push(options.qos as u8);
             let subscription = LocalSubscription {
                 options,
                 identifier,
@@ -135,9 +131,13 @@ impl Worker {
             position: None,
             retained,
             at_store: !for_store.is_empty(),
+            is_sharing,
         };
+        self.note_retained_pending(id, pending.retained.len());
+        if is_sharing && !stored {
+            self.shares(id);
+        }
         if for_store.is_empty() {
-            self.note_retained_pending(id, pending.retained.len());
             self.owe_suback(pending);
         } else {
             self.subscribe_stored(id, pending, identifier, for_store, cx);
@@ -152,6 +152,7 @@ impl Worker {
         filters: Vec<(u8, &str)>,
         cx: &mut Cx<'_, M>,
     ) {
+        self.store_sharing += usize::from(pending.is_sharing);
         let request = self.store_request(pending);
         self.store_subscribing += 1;
         let (claim, heads) = (id.claim(), self.heads(cx));
@@ -272,6 +273,8 @@ impl Worker {
     fn no_longer_at_store(&mut self, pending: &PendingSuback) {
         let one = usize::from(pending.at_store);
         self.store_subscribing = self.store_subscribing.saturating_sub(one);
+        let one = usize::from(pending.is_sharing);
+        self.store_sharing = self.store_sharing.saturating_sub(one);
     }
 
     /// Until it is sent, what the store delivers to its connection waits: retained messages come behind SUBACK.
@@ -293,7 +296,7 @@ impl Worker {
             return;
         }
         let bytes = std::mem::take(&mut client.behind_suback);
-        self.emit(id, Serial(0), Counts::Nothing, cx, |_, out| {
+        self.emit(id, Serial(0), Counts::Nothing, cx, |out| {
             out.extend_from_slice(&bytes);
         });
     }
@@ -317,9 +320,11 @@ impl Worker {
         let Some(pending) = self.stored_requests.remove(&(ConnId::of(claim), request)) else {
             return;
         };
-        let codes = existed
-            .iter()
-            .map(|existed| unsuback_code(*existed))
+        // A transient session's shared filters are the store's, the others its worker's; a stored session may have one
+        // in both places.
+        let codes = pending.codes.iter().zip(existed);
+        let codes = codes
+            .map(|(here, there)| (*here).min(unsuback_code(*there)))
             .collect();
         self.send_unsuback(pending.conn, pending.packet_id, codes, cx);
     }
@@ -533,6 +538,7 @@ impl Worker {
         );
         let mut codes = Vec::with_capacity(packet.filters.len());
         let mut changes = Vec::new();
+        let is_sharing = packet.filters.iter().any(|f| f.shared().is_some());
         for filter in &packet.filters {
             cx.log
                 .line(LogType::Debug, format_args!("\t{}", filter.as_str()));
@@ -553,7 +559,7 @@ impl Worker {
             codes.push(unsuback_code(existed));
         }
         self.announce(&changes, cx);
-        if !stored {
+        if !stored && !is_sharing {
             return self.send_unsuback(id, packet.packet_id, codes, cx);
         }
         let request = self.store_request(PendingSuback {
@@ -565,6 +571,7 @@ impl Worker {
             position: None,
             retained: Vec::new(),
             at_store: false,
+            is_sharing: false,
         });
         let filters = packet.filters.iter().map(|f| f.as_str()).collect();
         let record = ToStore::Unsubscribe {

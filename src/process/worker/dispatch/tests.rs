@@ -3,9 +3,7 @@
 use super::connection::Stage;
 use super::*;
 use crate::base::ids::{ClientNumber, Position};
-use crate::base::limits::{
-    OUTPUT_BYTES_MAX, RETAINED_REQUESTS_MAX, RETAINED_WAITING_MAX, SILENCE_CHECK_SECS,
-};
+use crate::base::limits::{RETAINED_REQUESTS_MAX, RETAINED_WAITING_MAX, SILENCE_CHECK_SECS};
 use crate::base::log::{Log, LogMask};
 use crate::ipc::mesh::{Message, ToStore, ToWorker};
 use crate::mqtt::Qos;
@@ -230,7 +228,7 @@ fn a_connect_that_comes_byte_by_byte_has_no_more_time() {
     let id = world.open();
     for byte in [0x10, 14, 0, 4, b'M', b'Q'] {
         world.input(id, &[byte]);
-        world.now = world.now.after_secs(CONNECT_WITHIN_SECS / 5);
+        world.now = world.now.after_secs(12);
         world.turn();
         if let Some(silent) = world.worker.pop_silent() {
             world.step(|worker, cx| worker.silent(silent, cx));
@@ -246,9 +244,7 @@ fn timers_of_closed_connections_do_not_pile_up() {
         let id = world.connect(u16::MAX, false);
         world.hang_up(id);
     }
-    world.now = world
-        .now
-        .after_secs(SILENCE_CHECK_SECS.max(CONNECT_WITHIN_SECS) + 1);
+    world.now = world.now.after_secs(SILENCE_CHECK_SECS + 1);
     world.turn();
     assert_eq!(world.worker.timers.next(), None);
 }
@@ -299,7 +295,7 @@ fn what_waits_for_the_ring_counts_as_what_waits_for_the_client() {
     }
     let conn = &world.worker.conns[id];
     assert!(conn.held > 0 && conn.is_full());
-    assert!(conn.unsent() < OUTPUT_BYTES_MAX + payload.len() + 100);
+    assert!(conn.unsent() < conn.output_bytes_max + payload.len() + 100);
     world.mesh.covered = None;
     world.mesh.serial += 1;
     assert!(world.worker.fan_out.keeps_payload());
@@ -307,7 +303,7 @@ fn what_waits_for_the_ring_counts_as_what_waits_for_the_client() {
     assert!(!world.worker.fan_out.keeps_payload());
     let conn = &world.worker.conns[id];
     assert_eq!((conn.held, conn.held_bytes), (0, 0));
-    assert!(conn.output.len() >= OUTPUT_BYTES_MAX);
+    assert!(conn.output.len() >= conn.output_bytes_max);
 }
 
 #[test]
@@ -347,4 +343,68 @@ fn packets_and_bytes_are_counted_both_ways() {
         (0, 0)
     );
     assert_eq!((counted.sockets, counted.subscriptions), (0, 0));
+}
+
+#[test]
+fn a_connect_in_drops_ends_with_the_first_drop_after_its_time() {
+    let mut world = World::new();
+    let id = world.open();
+    world.input(id, &[0x10, 14]);
+    world.now = world.now.after_secs(60);
+    world.input(id, &[0]);
+    assert_eq!(world.worker.connections(), 0);
+}
+
+#[test]
+fn a_claim_that_is_not_granted_ends_with_the_time_to_connect() {
+    let mut world = World::new();
+    let id = world.open();
+    let mut connect = vec![0x10, 14, 0, 4];
+    connect.extend(b"MQTT");
+    connect.extend([4, 2, 0, 0, 0, 2, b'i', b'd']);
+    world.input(id, &connect);
+    assert_eq!(world.worker.conns[id].stage, Stage::Claiming);
+    world.now = world.now.after_secs(59);
+    world.turn();
+    assert_eq!(world.worker.connections(), 1);
+    world.now = world.now.after_secs(2);
+    world.turn();
+    let (closed, rest) = world.worker.pop_closed().unwrap();
+    let rest: Vec<u8> = rest.waiting().flatten().copied().collect();
+    assert_eq!((closed, &*rest), (id, &[0x20, 2, 0, 3][..]));
+    // The store hears that nobody waits any more.
+    let (kind, bytes) = world.mesh.said.last().unwrap();
+    let said = ToStore::decode(*kind, bytes).unwrap();
+    assert!(matches!(said, ToStore::Release(release) if release.claim == id.claim()));
+}
+
+#[test]
+fn when_too_much_waits_for_all_those_who_read_least_go_first() {
+    let mut world = World::new();
+    let mut config = Config::default_local();
+    config.global_max_output_bytes = Some(800);
+    world.worker.set_config(Rc::new(config));
+    world.worker.set_machine(Machine {
+        workers: 2,
+        memory_bytes: None,
+    });
+    let ids: Vec<_> = (0..4).map(|_| world.connect(0, false)).collect();
+    let wait = |world: &mut World, id: ConnId, bytes: usize| {
+        let output = world.worker.output(id).unwrap();
+        output.consume(usize::MAX);
+        output.push(&vec![0; bytes]);
+        world.worker.note_written(id, bytes);
+    };
+    for (id, bytes) in ids.iter().zip([110, 100, 90, 100]) {
+        wait(&mut world, *id, bytes);
+    }
+    world.turn();
+    assert_eq!(world.worker.connections(), 4, "400 bytes are this worker's");
+    wait(&mut world, ids[3], 101);
+    world.turn();
+    // One is enough to free an eighth.
+    assert!(world.worker.conns.get(ids[0]).is_none());
+    assert_eq!(world.worker.connections(), 3);
+    world.turn();
+    assert_eq!(world.worker.connections(), 3);
 }

@@ -5,6 +5,7 @@ mod delivery;
 mod figures;
 mod random;
 mod retained;
+mod shared;
 mod subscribe;
 mod wills;
 

@@ -155,10 +155,10 @@ fn rule_20_filters_of_one_hash_do_not_switch_each_other_off() {
     let hash = crate::ipc::mesh::FilterHash::new([3, 4]);
     let mut announced = super::super::subscribe::Announced::new(false);
     // The same filter twice is what two filters of one hash look like.
-    assert!(announced.add("t", &hash).is_some());
-    assert!(announced.add("t", &hash).is_none());
-    assert!(announced.remove("t", &hash).is_none());
-    assert!(announced.remove("t", &hash).is_some());
+    assert!(announced.add("t", Class::QOS12, &hash).is_some());
+    assert!(announced.add("t", Class::QOS12, &hash).is_none());
+    assert!(announced.remove("t", Class::QOS12, &hash).is_none());
+    assert!(announced.remove("t", Class::QOS12, &hash).is_some());
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_member_that_joins_is_told_every_filter_and_then_the_end() {
 fn a_filter_that_is_none_is_not_subscribed() {
     let mut world = World::new();
     let (a, _) = world.session(0, "a", &[]);
-    world.subscribe(a, 0, &[(1, "a#"), (1, "$share/g/t"), (1, "")]);
+    world.subscribe(a, 0, &[(1, "a#"), (1, "$share/g"), (1, "")]);
     assert_eq!(world.announced(), []);
     world.settle();
     assert_eq!(subscribed(&mut world), [[false; 3]]);

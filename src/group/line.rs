@@ -1,0 +1,143 @@
+//! What waits in one group, in order.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::base::clock::Instant;
+use crate::mqtt::Qos;
+use crate::queue::{Entry, Limits, Pushed};
+
+/// Messages that no member could take yet. Those of QoS 0 stand apart: order is owed within a QoS, and they wait for
+/// no window.
+#[derive(Debug)]
+pub struct Line<M> {
+    /// QoS 1 and 2, by place: what comes back finds its own.
+    acknowledged: BTreeMap<u64, Entry<M>>,
+    qos0: VecDeque<Entry<M>>,
+    last_place: u64,
+    bytes: u64,
+    /// Nothing that waits expires before this.
+    earliest_expiry: Option<Instant>,
+    is_dropping: bool,
+}
+
+impl<M> Default for Line<M> {
+    fn default() -> Self {
+        Self {
+            acknowledged: BTreeMap::new(),
+            qos0: VecDeque::new(),
+            last_place: 0,
+            bytes: 0,
+            earliest_expiry: None,
+            is_dropping: false,
+        }
+    }
+}
+
+impl<M> Line<M> {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.acknowledged.is_empty() && self.qos0.is_empty()
+    }
+
+    /// Whether a message of QoS 0 waits.
+    pub fn has_qos0(&self) -> bool {
+        !self.qos0.is_empty()
+    }
+
+    /// The QoS, as published, of the first message that is not of QoS 0.
+    pub fn first_qos(&self) -> Option<Qos> {
+        self.acknowledged.first_key_value().map(|(_, e)| e.qos)
+    }
+
+    /// Puts a message at the end, if there is room for it.
+    pub fn push(&mut self, entry: Entry<M>, each: Limits, members: usize, now: Instant) -> Pushed {
+        if self.is_full(each, members) {
+            self.drop_expired(now);
+            if self.is_full(each, members) {
+                let first = !std::mem::replace(&mut self.is_dropping, true);
+                return Pushed::Dropped { first };
+            }
+        }
+        self.count(&entry);
+        if entry.qos == Qos::AtMostOnce {
+            self.qos0.push_back(entry);
+        } else {
+            self.last_place += 1;
+            self.acknowledged.insert(self.last_place, entry);
+        }
+        Pushed::Kept
+    }
+
+    /// A message that was given away is here again. Since it had its place, no limit keeps it out.
+    pub fn put_back(&mut self, place: u64, entry: Entry<M>) {
+        self.count(&entry);
+        self.acknowledged.insert(place, entry);
+    }
+
+    /// Takes out the first message, with its place.
+    pub fn pop(&mut self, of_qos0: bool) -> Option<(u64, Entry<M>)> {
+        let (place, entry) = if of_qos0 {
+            (0, self.qos0.pop_front()?)
+        } else {
+            self.acknowledged.pop_first()?
+        };
+        self.bytes -= entry.bytes as u64;
+        if self.is_empty() {
+            self.is_dropping = false;
+            self.earliest_expiry = None;
+        }
+        Some((place, entry))
+    }
+
+    /// Drops what comes first and has expired.
+    pub fn drop_expired_front(&mut self, now: Instant) {
+        let is_over = |entry: &Entry<M>| entry.expires_at.is_some_and(|at| at <= now);
+        while self.qos0.front().is_some_and(is_over) {
+            self.pop(true);
+        }
+        while self
+            .acknowledged
+            .first_key_value()
+            .is_some_and(|(_, entry)| is_over(entry))
+        {
+            self.pop(false);
+        }
+    }
+
+    fn count(&mut self, entry: &Entry<M>) {
+        self.bytes += entry.bytes as u64;
+        self.earliest_expiry = earlier(self.earliest_expiry, entry.expires_at);
+    }
+
+    fn is_full(&self, each: Limits, members: usize) -> bool {
+        let messages = (each.messages as usize).saturating_mul(members);
+        let bytes = each.bytes.saturating_mul(members as u64);
+        let waiting = self.acknowledged.len() + self.qos0.len();
+        (messages > 0 && waiting >= messages) || (bytes > 0 && self.bytes >= bytes)
+    }
+
+    fn drop_expired(&mut self, now: Instant) {
+        if self.earliest_expiry.is_none_or(|at| at > now) {
+            return;
+        }
+        let (mut earliest, mut bytes) = (None, 0);
+        let mut stays = |entry: &Entry<M>| {
+            let stays = entry.expires_at.is_none_or(|at| at > now);
+            if stays {
+                bytes += entry.bytes as u64;
+                earliest = earlier(earliest, entry.expires_at);
+            }
+            stays
+        };
+        self.qos0.retain(&mut stays);
+        self.acknowledged.retain(|_, entry| stays(entry));
+        (self.earliest_expiry, self.bytes) = (earliest, bytes);
+    }
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
