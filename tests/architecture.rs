@@ -40,7 +40,7 @@ const fn doing(path: &'static str, may_name: &'static [&'static str]) -> Room {
 const ROOMS: &[Room] = &[
     pure("base", &[]),
     pure("mqtt", &["base"]),
-    pure("session", &["base", "mqtt", "config"]),
+    pure("session", &["base", "mqtt", "config", "queue"]),
     pure("router", &["base", "mqtt", "ipc"]),
     pure("directory", &["base", "mqtt", "ipc"]),
     pure("queue", &["base", "mqtt", "ipc"]),
@@ -52,6 +52,7 @@ const ROOMS: &[Room] = &[
     pure("ipc", &["base", "mqtt", "ring"]),
     doing("ipc/channel.rs", &["base", "sys"]),
     doing("ipc/control.rs", &["base", "sys"]),
+    doing("ipc/control", &["base", "sys"]),
     doing("ring", &["base"]),
     pure("ring/record.rs", &["base"]),
     doing("net", &["base", "sys"]),

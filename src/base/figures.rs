@@ -84,6 +84,8 @@ figures! {
     Now stored_messages,
     /// Their payloads.
     Now stored_bytes,
+    /// Payload bytes in queues, each message once for every client that it waits for.
+    Now queued_bytes,
     /// What this process holds on its heap.
     Now heap_current,
     /// The most that it ever held.

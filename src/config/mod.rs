@@ -67,10 +67,16 @@ pub struct Config {
     pub global_max_connections: i32,
     /// QoS 1 and 2 messages under way to one client; at least 1, 65535 is no limit.
     pub max_inflight_messages: u16,
+    /// Bytes of QoS 1 and 2 messages under way to one client; `u64::MAX` is no limit.
+    pub max_inflight_bytes: u64,
     /// Messages that wait for one client; `u32::MAX` is no limit.
     pub max_queued_messages: u32,
     /// Bytes that wait for one client; `u64::MAX` is no limit.
     pub max_queued_bytes: u64,
+    /// Bytes that wait for all clients; `u64::MAX` is no limit.
+    pub global_max_queued_bytes: u64,
+    /// What a full queue drops.
+    pub queue_policy: QueuePolicy,
     /// The largest packet accepted from a client.
     pub max_packet_size: u32,
     /// The longest keep-alive in seconds; 0 is no limit.
@@ -154,6 +160,15 @@ impl Versions {
         v311: true,
         v5: true,
     };
+}
+
+/// What a full queue drops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum QueuePolicy {
+    /// The new message.
+    DropNewest,
+    /// The message that has waited longest.
+    DropOldest,
 }
 
 /// How many workers.
@@ -256,8 +271,11 @@ impl Config {
             global_max_clients: -1,
             global_max_connections: -1,
             max_inflight_messages: 20,
+            max_inflight_bytes: u64::MAX,
             max_queued_messages: 1000,
             max_queued_bytes: u64::MAX,
+            global_max_queued_bytes: u64::MAX,
+            queue_policy: QueuePolicy::DropNewest,
             max_packet_size: 2_000_000,
             max_keepalive: 0,
             retain_available: true,

@@ -140,7 +140,9 @@ mod tests {
     use super::*;
     use crate::base::limits::{RING_BYTES_MAX, RING_SIZE_BYTES_MIN};
     use crate::base::log::LogMask;
-    use crate::config::{Listener, LogDest, SocketDomain, TcpKeepalive, Versions, Workers};
+    use crate::config::{
+        Listener, LogDest, QueuePolicy, SocketDomain, TcpKeepalive, Versions, Workers,
+    };
 
     /// A text as the parser makes it: no control characters, no white space around it.
     fn text() -> impl Strategy<Value = String> {
@@ -271,6 +273,9 @@ mod tests {
             global_max_clients in -1..=i32::MAX,
             global_max_connections in -1..=i32::MAX,
             max_inflight_messages in 1..=u16::MAX,
+            max_inflight_bytes in prop_oneof![Just(u64::MAX), 1..=0x7fff_ffffu64],
+            global_max_queued_bytes in prop_oneof![Just(u64::MAX), 1..=u64::MAX / 4],
+            queue_policy in prop_oneof![Just(QueuePolicy::DropNewest), Just(QueuePolicy::DropOldest)],
             max_queued_messages in prop_oneof![Just(u32::MAX), 1..=0x7fff_ffffu32],
             max_queued_bytes in prop_oneof![Just(u64::MAX), 1..=u64::MAX / 4],
             max_packet_size in 20..=0x7fff_ffffu32,
@@ -283,7 +288,8 @@ mod tests {
                 flags;
             Config {
                 allow_anonymous, allow_zero_length_clientid, retain_available, queue_qos0_messages, set_tcp_nodelay,
-                auto_id_prefix, global_max_clients, global_max_connections, max_inflight_messages, max_queued_messages, max_queued_bytes, max_packet_size,
+                auto_id_prefix, global_max_clients, global_max_connections, max_inflight_messages,
+                max_inflight_bytes, global_max_queued_bytes, queue_policy, max_queued_messages, max_queued_bytes, max_packet_size,
                 max_keepalive, persistent_client_expiration, message_size_limit, sys_interval, ..processes
             }
         }

@@ -1,8 +1,8 @@
 //! What the values of directives look like, and how they go into fields and come out again.
 
-use super::SocketDomain;
 use super::fault::Problem;
 use super::parse::Words;
+use super::{QueuePolicy, SocketDomain};
 
 /// What a directive's value looks like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -289,6 +289,23 @@ impl Setting for SocketDomain {
             Self::Ipv4 => Some("ipv4".to_owned()),
             Self::Ipv6 => Some("ipv6".to_owned()),
         }
+    }
+}
+
+impl Setting for QueuePolicy {
+    fn set(&mut self, value: Value) {
+        if let Value::Text(word) = value {
+            *self = match word.as_str() {
+                "drop-oldest" => Self::DropOldest,
+                _ => Self::DropNewest,
+            };
+        }
+    }
+    fn show(&self) -> Option<String> {
+        Some(match self {
+            Self::DropNewest => "drop-newest".to_owned(),
+            Self::DropOldest => "drop-oldest".to_owned(),
+        })
     }
 }
 

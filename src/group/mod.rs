@@ -11,6 +11,7 @@ mod naive;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -52,6 +53,8 @@ pub struct Groups<M> {
     last_turn: u64,
     last_token: u64,
     memberships: usize,
+    /// Of all lines.
+    bytes_waiting: Rc<Cell<u64>>,
 }
 
 #[derive(Debug)]
@@ -135,7 +138,13 @@ impl<M: Clone> Groups<M> {
             last_turn: 0,
             last_token: 0,
             memberships: 0,
+            bytes_waiting: Rc::default(),
         }
+    }
+
+    /// Bytes that wait in all groups.
+    pub fn bytes_waiting(&self) -> u64 {
+        self.bytes_waiting.get()
     }
 
     /// Members of all groups together.
@@ -192,7 +201,7 @@ impl<M: Clone> Groups<M> {
             members: BTreeMap::new(),
             online: BTreeMap::new(),
             ready: BTreeMap::new(),
-            line: Line::default(),
+            line: Line::new(&self.bytes_waiting),
             is_due: false,
         };
         self.groups.insert(id, group);
@@ -313,7 +322,7 @@ impl<M: Clone> Groups<M> {
     }
 
     /// Puts a message, as it was published, at the end of a group's line. `each` is what may wait for each member.
-    /// A full line drops the newest. A message of QoS 0 waits for members that are online, and for others only with
+    /// A message of QoS 0 waits for members that are online, and for others only with
     /// `keeps_qos0`.
     pub fn push(
         &mut self,

@@ -212,10 +212,7 @@ impl Driven {
                     expires_at: None,
                     bytes: 1,
                 };
-                let unlimited = Limits {
-                    messages: 0,
-                    bytes: 0,
-                };
+                let unlimited = Limits::NONE;
                 for group in found {
                     let entry = entry.clone();
                     self.groups.push(group, entry, unlimited, false, Instant(0));

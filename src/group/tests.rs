@@ -2,10 +2,7 @@ use super::*;
 
 type Plain = Groups<u32>;
 
-const UNLIMITED: Limits = Limits {
-    messages: 0,
-    bytes: 0,
-};
+const UNLIMITED: Limits = Limits::NONE;
 const NOW: Instant = Instant(0);
 const A: ClientNumber = ClientNumber(1);
 const B: ClientNumber = ClientNumber(2);
@@ -194,14 +191,14 @@ fn a_full_line_drops_the_newest_and_says_so_once() {
     groups.go(B);
     let each = Limits {
         messages: 2,
-        bytes: 0,
+        ..UNLIMITED
     };
     let mut pushed = Vec::new();
     for n in 0..6 {
         pushed.push(groups.push(group, entry(n, Qos::AtLeastOnce), each, false, NOW));
     }
     assert_eq!(pushed[..4], [Pushed::Kept; 4], "two for each member");
-    let dropped = |first| Pushed::Dropped { first };
+    let dropped = |first| Pushed::Dropped { messages: 1, first };
     assert_eq!(pushed[4..], [dropped(true), dropped(false)]);
     groups.come(A);
     let given = give_all(&mut groups, group);
@@ -224,13 +221,16 @@ fn bytes_are_limited_for_each_member_too() {
     let (mut groups, group) = group_of(&[A]);
     groups.go(A);
     let each = Limits {
-        messages: 0,
         bytes: 15,
+        ..UNLIMITED
     };
     let pushed: Vec<_> = (0..3)
         .map(|n| groups.push(group, entry(n, Qos::AtLeastOnce), each, false, NOW))
         .collect();
-    let dropped = Pushed::Dropped { first: true };
+    let dropped = Pushed::Dropped {
+        messages: 1,
+        first: true,
+    };
     assert_eq!(pushed, [Pushed::Kept, Pushed::Kept, dropped]);
 }
 
@@ -241,6 +241,7 @@ fn what_has_expired_is_given_to_nobody_and_makes_room() {
     let each = Limits {
         messages: 2,
         bytes: 20,
+        ..UNLIMITED
     };
     let with_expiry = |n, at| Entry {
         expires_at: Some(Instant(at)),
@@ -294,4 +295,34 @@ fn a_hundred_thousand_members_take_turns_without_a_search() {
         assert_eq!(turn.client, ClientNumber(n + 1));
         groups.give(turn);
     }
+}
+
+#[test]
+fn a_full_line_drops_the_oldest_if_it_is_to_and_counts_what_waits() {
+    let (mut groups, group) = group_of(&[A]);
+    groups.go(A);
+    let each = Limits {
+        messages: 2,
+        drops_oldest: true,
+        ..UNLIMITED
+    };
+    groups.push(group, entry(9, Qos::AtMostOnce), each, true, NOW);
+    for n in 0..4 {
+        groups.push(group, entry(n, Qos::AtLeastOnce), each, false, NOW);
+    }
+    assert_eq!(groups.bytes_waiting(), 30, "QoS 0 takes no room of theirs");
+    let crowded = Limits {
+        room: 9,
+        ..UNLIMITED
+    };
+    let pushed = groups.push(group, entry(5, Qos::AtLeastOnce), crowded, false, NOW);
+    assert_ne!(pushed, Pushed::Kept);
+    groups.come(A);
+    let given: Vec<_> = give_all(&mut groups, group).iter().map(|g| g.1).collect();
+    assert_eq!(given, [9, 2, 3]);
+    assert_eq!(groups.bytes_waiting(), 0);
+    groups.go(A);
+    groups.push(group, entry(6, Qos::AtLeastOnce), each, false, NOW);
+    groups.leave_all(A);
+    assert_eq!(groups.bytes_waiting(), 0, "a line goes with its group");
 }

@@ -42,6 +42,15 @@ pub trait Brain {
     fn is_quiet(&self, cx: &Cx<'_, SharedMesh>) -> bool;
 }
 
+/// What a member's limits need to know of the others.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Others {
+    /// What all members together hold on their heaps, this one included.
+    pub heap_bytes: u64,
+    /// What waits in the queues of the others.
+    pub queued_bytes: u64,
+}
+
 /// What can happen to a member.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
@@ -66,8 +75,8 @@ pub enum Event<'a> {
     EndOfTurn,
     /// The turn's records are in shared memory.
     Flushed,
-    /// What all members together hold on their heaps, told a few times a second.
-    HeapBytes(u64),
+    /// What the others said last, told a few times a second.
+    Others(Others),
     /// First step of stopping.
     Quiesce,
     /// Second step: say good-bye to the clients.
@@ -465,8 +474,11 @@ impl<B: Brain> Member<B> {
         figures.heap_current = heap.current as u64;
         figures.heap_maximum = heap.maximum as u64;
         self.mesh.tell_figures(&mut figures);
-        let bytes = self.mesh.heap_of_others();
-        self.step(Event::HeapBytes(bytes.saturating_add(figures.heap_current)));
+        let others = self.mesh.figures_of_others();
+        self.step(Event::Others(Others {
+            heap_bytes: others.heap_current.saturating_add(figures.heap_current),
+            queued_bytes: others.queued_bytes,
+        }));
     }
 
     /// Dead members whose last words have been applied, as of the flush that said so in the cursors.

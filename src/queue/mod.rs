@@ -28,19 +28,37 @@ pub struct Entry<M> {
     pub bytes: usize,
 }
 
-/// How much may wait; 0 is no limit.
+/// How much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Messages; 0 is no limit.
     pub messages: u32,
+    /// Bytes; 0 is no limit. One message of any size may stand above it.
     pub bytes: u64,
+    /// Bytes for which there is room among all queues of the broker.
+    pub room: u64,
+    /// A full queue drops what has waited longest instead of the new message.
+    pub drops_oldest: bool,
+}
+
+impl Limits {
+    /// As much as anybody likes.
+    pub const NONE: Self = Self {
+        messages: 0,
+        bytes: 0,
+        room: u64::MAX,
+        drops_oldest: false,
+    };
 }
 
 /// What became of a new message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
     Kept,
-    /// The queue is full. `first`: since it was empty or the client came back, so worth a line in the log.
+    /// The queue is full: so many messages are lost, the new one or some that waited. `first`: since it was empty or
+    /// the client came back, so worth a line in the log.
     Dropped {
+        messages: u64,
         first: bool,
     },
 }
@@ -84,11 +102,35 @@ pub struct Queue<M, G> {
     next_sequence: u64,
     /// Messages that may be unacknowledged on this connection; `None` while there is none.
     window: Option<usize>,
-    messages_waiting: usize,
-    bytes_waiting: u64,
+    /// Bytes of the messages on the wire that were not answered, and how many there may be; one message of any size
+    /// may stand above it.
+    bytes_on_wire: u64,
+    bytes_on_wire_max: u64,
+    /// What waits of QoS 0, and of QoS 1 and 2.
+    load0: Load,
+    load12: Load,
     /// No message that waits expires before this.
     earliest_expiry: Option<Instant>,
     is_dropping: bool,
+}
+
+/// Messages and their bytes.
+#[derive(Clone, Copy, Default, Debug)]
+struct Load {
+    messages: usize,
+    bytes: u64,
+}
+
+impl Load {
+    fn add(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes as u64;
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.messages -= 1;
+        self.bytes -= bytes as u64;
+    }
 }
 
 #[derive(Debug)]
@@ -114,8 +156,10 @@ impl<M, G> Default for Queue<M, G> {
             on_wire: 0,
             next_sequence: 0,
             window: None,
-            messages_waiting: 0,
-            bytes_waiting: 0,
+            bytes_on_wire: 0,
+            bytes_on_wire_max: u64::MAX,
+            load0: Load::default(),
+            load12: Load::default(),
             earliest_expiry: None,
             is_dropping: false,
         }
@@ -123,9 +167,12 @@ impl<M, G> Default for Queue<M, G> {
 }
 
 impl<M: Clone, G> Queue<M, G> {
-    /// A connection attached: repeat what is in flight, and have at most `window` messages unacknowledged on it.
-    pub fn attach(&mut self, window: u16) {
+    /// A connection attached: repeat what is in flight, and have at most `window` messages unacknowledged on it, and
+    /// about `bytes` in them.
+    pub fn attach(&mut self, window: u16, bytes: u64) {
         self.window = Some(usize::from(window.max(1)));
+        self.bytes_on_wire_max = bytes.max(1);
+        self.bytes_on_wire = 0;
         self.on_wire = 0;
         self.repeat.clone_from(&self.released);
         self.is_dropping = false;
@@ -134,6 +181,7 @@ impl<M: Clone, G> Queue<M, G> {
     /// The connection is over; everything unacknowledged stays.
     pub fn detach(&mut self) {
         self.window = None;
+        self.bytes_on_wire = 0;
         self.on_wire = 0;
         self.repeat.clear();
     }
@@ -151,7 +199,7 @@ impl<M: Clone, G> Queue<M, G> {
 
     /// Messages that wait and are in flight.
     pub fn len(&self) -> usize {
-        self.messages_waiting + self.inflight.len() + self.released.len()
+        self.messages_waiting() + self.inflight.len() + self.released.len()
     }
 
     /// Whether there is nothing to send and nothing to acknowledge.
@@ -159,33 +207,79 @@ impl<M: Clone, G> Queue<M, G> {
         self.len() == 0 && self.gaps.is_empty()
     }
 
-    /// Puts a message at the end. A full queue drops the newest.
+    /// Puts a message at the end, unless the queue is full and drops the newest.
     pub fn push(&mut self, entry: Entry<M>, limits: Limits, now: Instant) -> Pushed {
-        if self.is_full(limits) {
+        // What goes out of this queue makes room for others in the broker, too.
+        let all = limits.room.saturating_add(self.bytes_waiting());
+        let new = (entry.qos, entry.bytes as u64);
+        let mut messages = 0;
+        if self.is_full(limits, all, new) {
             self.drop_expired(now);
-            if self.is_full(limits) {
-                let first = !std::mem::replace(&mut self.is_dropping, true);
-                return Pushed::Dropped { first };
-            }
         }
-        self.messages_waiting += 1;
-        self.bytes_waiting += entry.bytes as u64;
-        self.earliest_expiry = match (self.earliest_expiry, entry.expires_at) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        self.waiting.push_back(Item::Message(entry));
-        Pushed::Kept
+        while limits.drops_oldest && self.is_full(limits, all, new) && self.drop_oldest(new.0) {
+            messages += 1;
+        }
+        if self.is_full(limits, all, new) {
+            messages += 1;
+        } else {
+            self.keep(entry);
+        }
+        if messages == 0 {
+            return Pushed::Kept;
+        }
+        let first = !std::mem::replace(&mut self.is_dropping, true);
+        Pushed::Dropped { messages, first }
     }
 
-    /// Messages that the window takes at once are not limited, as in the original.
-    fn is_full(&self, limits: Limits) -> bool {
+    fn keep(&mut self, entry: Entry<M>) {
+        self.count(&entry);
+        self.note_expiry(&entry);
+        self.waiting.push_back(Item::Message(entry));
+    }
+
+    /// Messages that the window takes at once are not limited, as in the original. Those of QoS 0 and those of QoS 1
+    /// and 2 take no room from each other. `all`: bytes that may wait here for the sake of the whole broker.
+    fn is_full(&self, limits: Limits, all: u64, (qos, bytes): (Qos, u64)) -> bool {
         let window = self.window.unwrap_or(0);
-        let beyond_window = self.len().saturating_sub(window);
         let most = usize::try_from(limits.messages).unwrap_or(usize::MAX);
-        let has_room = self.len() < window;
-        (limits.messages > 0 && beyond_window >= most)
-            || (limits.bytes > 0 && !has_room && self.bytes_waiting >= limits.bytes)
+        let (messages, bytes_waiting) = if qos == Qos::AtMostOnce {
+            (self.load0.messages, self.load0.bytes)
+        } else {
+            let in_flight = self.inflight.len() + self.released.len();
+            let beyond_window = (self.load12.messages + in_flight).saturating_sub(window);
+            (beyond_window, self.load12.bytes)
+        };
+        let goes_at_once = self.len() < window
+            && self.bytes_on_wire + self.bytes_waiting() < self.bytes_on_wire_max;
+        (limits.messages > 0 && messages >= most)
+            || (!goes_at_once && limits.bytes > 0 && bytes_waiting >= limits.bytes)
+            || (!goes_at_once && self.bytes_waiting().saturating_add(bytes) > all)
+    }
+
+    /// Drops the message that has waited longest, if one waits. For a message of QoS 0 none of QoS 1 or 2 goes, nor
+    /// the other way around.
+    fn drop_oldest(&mut self, for_qos: Qos) -> bool {
+        let is_zero = for_qos == Qos::AtMostOnce;
+        let may_go = |item: &Item<M>| match item {
+            Item::Message(entry) => (entry.qos == Qos::AtMostOnce) == is_zero,
+            Item::Gap => false,
+        };
+        let Some(at) = self.waiting.iter().position(may_go) else {
+            return false;
+        };
+        if let Some(Item::Message(entry)) = self.waiting.remove(at) {
+            self.uncount(&entry);
+        }
+        true
+    }
+
+    fn messages_waiting(&self) -> usize {
+        self.load0.messages + self.load12.messages
+    }
+
+    /// Bytes that wait.
+    pub fn bytes_waiting(&self) -> u64 {
+        self.load0.bytes + self.load12.bytes
     }
 
     fn drop_expired(&mut self, now: Instant) {
@@ -198,21 +292,35 @@ impl<M: Clone, G> Queue<M, G> {
         for item in waiting {
             if let Item::Message(entry) = &item {
                 if entry.expires_at.is_some_and(|at| at <= now) {
-                    Self::uncount(entry, &mut self.messages_waiting, &mut self.bytes_waiting);
+                    self.uncount(entry);
                     continue;
                 }
-                self.earliest_expiry = match (self.earliest_expiry, entry.expires_at) {
-                    (Some(a), Some(b)) => Some(a.min(b)),
-                    (a, b) => a.or(b),
-                };
+                self.note_expiry(entry);
             }
             self.waiting.push_back(item);
         }
     }
 
-    fn uncount(entry: &Entry<M>, messages: &mut usize, bytes: &mut u64) {
-        *messages -= 1;
-        *bytes -= entry.bytes as u64;
+    fn note_expiry(&mut self, entry: &Entry<M>) {
+        self.earliest_expiry = match (self.earliest_expiry, entry.expires_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+
+    fn load_of(&mut self, qos: Qos) -> &mut Load {
+        match qos {
+            Qos::AtMostOnce => &mut self.load0,
+            _ => &mut self.load12,
+        }
+    }
+
+    fn count(&mut self, entry: &Entry<M>) {
+        self.load_of(entry.qos).add(entry.bytes);
+    }
+
+    fn uncount(&mut self, entry: &Entry<M>) {
+        self.load_of(entry.qos).remove(entry.bytes);
     }
 
     /// Marks the place of messages that are looked up when it is their turn.
@@ -257,7 +365,9 @@ impl<M: Clone, G> Queue<M, G> {
     /// Whether one more message may be unacknowledged.
     pub fn has_window(&self) -> bool {
         let used = self.on_wire + self.released.len();
-        self.on_wire == self.inflight.len() && self.window.is_some_and(|window| used < window)
+        self.on_wire == self.inflight.len()
+            && self.bytes_on_wire < self.bytes_on_wire_max
+            && self.window.is_some_and(|window| used < window)
     }
 
     /// What to send now: repetitions first, then what is new and fits the window.
@@ -269,11 +379,14 @@ impl<M: Clone, G> Queue<M, G> {
             }
         }
         if self.on_wire < self.inflight.len() {
-            if self.on_wire + self.released.len() >= window {
+            if self.on_wire + self.released.len() >= window
+                || self.bytes_on_wire >= self.bytes_on_wire_max
+            {
                 return None;
             }
             let again = self.inflight.get(self.on_wire)?;
             self.on_wire += 1;
+            self.bytes_on_wire += again.entry.bytes as u64;
             return Some(Next::Publish(Sending {
                 packet_id: Some(id_of(again.sequence)),
                 dup: true,
@@ -306,8 +419,8 @@ impl<M: Clone, G> Queue<M, G> {
         let Some(Item::Message(entry)) = self.waiting.pop_front() else {
             return None;
         };
-        Self::uncount(&entry, &mut self.messages_waiting, &mut self.bytes_waiting);
-        if self.messages_waiting == 0 {
+        self.uncount(&entry);
+        if self.messages_waiting() == 0 {
             self.is_dropping = false;
             self.earliest_expiry = None;
         }
@@ -324,6 +437,7 @@ impl<M: Clone, G> Queue<M, G> {
         }
         let sequence = self.free_sequence();
         self.on_wire += 1;
+        self.bytes_on_wire += entry.bytes as u64;
         self.inflight.push_back(InFlight {
             sequence,
             entry: entry.clone(),
@@ -401,8 +515,11 @@ impl<M: Clone, G> Queue<M, G> {
         if self.inflight.get(at).is_none_or(|m| m.entry.qos != qos) {
             return false;
         }
-        self.inflight.remove(at);
-        self.on_wire -= usize::from(at < self.on_wire);
+        let is_on_wire = at < self.on_wire;
+        if let Some(over) = self.inflight.remove(at).filter(|_| is_on_wire) {
+            self.on_wire -= 1;
+            self.bytes_on_wire -= over.entry.bytes as u64;
+        }
         true
     }
 }
@@ -423,202 +540,4 @@ fn id_of(sequence: u64) -> PacketId {
 mod naive;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    type Plain = Queue<u32, &'static str>;
-
-    const NONE: Limits = Limits {
-        messages: 0,
-        bytes: 0,
-    };
-
-    fn entry(message: u32, qos: Qos) -> Entry<u32> {
-        Entry {
-            message,
-            qos,
-            retain: false,
-            subscription_ids: None,
-            expires_at: None,
-            bytes: 10,
-        }
-    }
-
-    fn filled(messages: u32, qos: Qos) -> Plain {
-        let mut queue = Plain::default();
-        for n in 0..messages {
-            assert_eq!(queue.push(entry(n, qos), NONE, Instant(0)), Pushed::Kept);
-        }
-        queue
-    }
-
-    /// Everything that may be sent: (packet id or 0, dup, message); a PUBREL has message `u32::MAX`.
-    fn sent(queue: &mut Plain) -> Vec<(u16, bool, u32)> {
-        let mut sent = Vec::new();
-        loop {
-            match queue.next(Instant(0)) {
-                Some(Next::Publish(m)) => {
-                    sent.push((m.packet_id.map_or(0, PacketId::get), m.dup, m.entry.message));
-                }
-                Some(Next::Pubrel(id)) => sent.push((id.get(), false, u32::MAX)),
-                Some(Next::Gap(_)) | None => return sent,
-            }
-        }
-    }
-
-    fn id(n: u16) -> PacketId {
-        PacketId::new(n).unwrap()
-    }
-
-    #[test]
-    fn the_window_limits_what_is_sent_and_an_acknowledgement_opens_it() {
-        let mut queue = filled(3, Qos::AtLeastOnce);
-        assert_eq!(sent(&mut queue), [], "nobody is attached");
-        queue.attach(2);
-        assert_eq!(sent(&mut queue), [(1, false, 0), (2, false, 1)]);
-        assert!(queue.puback(id(1)) && !queue.puback(id(1)));
-        assert_eq!(sent(&mut queue), [(3, false, 2)]);
-    }
-
-    #[test]
-    fn what_is_in_flight_is_repeated_in_order_before_anything_new() {
-        let mut queue = filled(4, Qos::ExactlyOnce);
-        queue.attach(3);
-        sent(&mut queue);
-        queue.pubrec(id(2), 0);
-        queue.detach();
-        queue.attach(10);
-        assert_eq!(
-            sent(&mut queue),
-            [
-                (2, false, u32::MAX),
-                (1, true, 0),
-                (3, true, 2),
-                (4, false, 3)
-            ]
-        );
-    }
-
-    #[test]
-    fn a_smaller_window_after_reconnecting_holds_back_repetitions() {
-        let mut queue = filled(4, Qos::AtLeastOnce);
-        queue.attach(3);
-        sent(&mut queue);
-        queue.detach();
-        queue.attach(1);
-        assert_eq!(sent(&mut queue), [(1, true, 0)]);
-        assert!(queue.puback(id(1)));
-        assert_eq!(sent(&mut queue), [(2, true, 1)]);
-    }
-
-    #[test]
-    fn a_refused_qos_2_message_is_over() {
-        let mut queue = filled(1, Qos::ExactlyOnce);
-        queue.attach(1);
-        sent(&mut queue);
-        assert!(!queue.puback(id(1)), "not the answer to QoS 2");
-        assert!(queue.pubrec(id(1), 0x97));
-        assert!(queue.is_empty() && !queue.pubcomp(id(1)));
-    }
-
-    #[test]
-    fn a_full_queue_drops_the_newest_and_says_so_once() {
-        let mut queue = Plain::default();
-        let two = Limits {
-            messages: 2,
-            bytes: 0,
-        };
-        let push = |queue: &mut Plain, n| queue.push(entry(n, Qos::AtLeastOnce), two, Instant(0));
-        queue.attach(1);
-        for n in 0..3 {
-            assert_eq!(push(&mut queue, n), Pushed::Kept, "the window takes one");
-        }
-        assert_eq!(push(&mut queue, 3), Pushed::Dropped { first: true });
-        assert_eq!(push(&mut queue, 4), Pushed::Dropped { first: false });
-        queue.detach();
-        queue.attach(9);
-        assert_eq!(sent(&mut queue).len(), 3);
-    }
-
-    #[test]
-    fn bytes_are_limited_too() {
-        let mut queue = Plain::default();
-        let limits = Limits {
-            messages: 0,
-            bytes: 15,
-        };
-        let mut push = || queue.push(entry(0, Qos::AtLeastOnce), limits, Instant(0));
-        assert_eq!((push(), push()), (Pushed::Kept, Pushed::Kept));
-        assert_eq!(push(), Pushed::Dropped { first: true });
-    }
-
-    #[test]
-    fn expired_messages_are_not_sent_and_make_room() {
-        let mut queue = Plain::default();
-        let one = Limits {
-            messages: 1,
-            bytes: 0,
-        };
-        let mut dying = entry(0, Qos::AtLeastOnce);
-        dying.expires_at = Some(Instant(5));
-        queue.push(dying.clone(), one, Instant(0));
-        let dropped = queue.push(entry(1, Qos::AtLeastOnce), one, Instant(4));
-        assert_eq!(dropped, Pushed::Dropped { first: true });
-        let kept = queue.push(entry(2, Qos::AtLeastOnce), one, Instant(5));
-        assert_eq!((kept, queue.len()), (Pushed::Kept, 1));
-        queue.push(dying, NONE, Instant(0));
-        queue.attach(5);
-        assert!(matches!(queue.next(Instant(6)), Some(Next::Publish(m)) if m.entry.message == 2));
-        assert!(queue.next(Instant(6)).is_none());
-        assert_eq!(queue.messages_waiting, 0);
-    }
-
-    #[test]
-    fn qos_0_needs_no_window_but_keeps_its_place() {
-        let mut queue = filled(1, Qos::AtMostOnce);
-        queue.push(entry(1, Qos::AtLeastOnce), NONE, Instant(0));
-        queue.push(entry(2, Qos::AtMostOnce), NONE, Instant(0));
-        assert!(!queue.is_clear_for_qos0());
-        queue.attach(1);
-        assert_eq!(
-            sent(&mut queue),
-            [(0, false, 0), (1, false, 1), (0, false, 2)]
-        );
-        assert!(queue.is_clear_for_qos0());
-        queue.push(entry(3, Qos::AtLeastOnce), NONE, Instant(0));
-        assert!(!queue.is_clear_for_qos0(), "a message waits for the window");
-    }
-
-    #[test]
-    fn nothing_behind_a_gap_is_sent_before_it_is_closed() {
-        let mut queue = filled(1, Qos::AtLeastOnce);
-        queue.push_gap("retained");
-        queue.push(entry(1, Qos::AtLeastOnce), NONE, Instant(0));
-        queue.attach(2);
-        assert_eq!(sent(&mut queue), [(1, false, 0)]);
-        assert_eq!(queue.next(Instant(0)), Some(Next::Gap(&mut "retained")));
-        let now = queue.send_now(entry(7, Qos::AtLeastOnce));
-        assert!(now.is_some_and(|m| m.packet_id == Some(id(2))));
-        assert!(
-            queue.send_now(entry(8, Qos::AtLeastOnce)).is_none(),
-            "no window"
-        );
-        queue.close_gap();
-        queue.puback(id(1));
-        assert_eq!(sent(&mut queue), [(3, false, 1)]);
-    }
-
-    #[test]
-    fn packet_ids_go_around_and_skip_those_in_use() {
-        let mut queue = filled(1, Qos::AtLeastOnce);
-        queue.attach(3);
-        sent(&mut queue);
-        for n in 0..200_000_u32 {
-            queue.push(entry(n, Qos::AtLeastOnce), NONE, Instant(0));
-            let packet_id = sent(&mut queue)[0].0;
-            assert!(packet_id > 1, "1 is still in flight");
-            assert!(queue.puback(id(packet_id)));
-        }
-        assert!(queue.puback(id(1)) && queue.is_empty());
-    }
-}
+mod tests;

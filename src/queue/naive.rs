@@ -10,10 +10,7 @@ fn id(n: u16) -> PacketId {
 
 type Plain = Queue<u32, &'static str>;
 
-const NONE: Limits = Limits {
-    messages: 0,
-    bytes: 0,
-};
+const NONE: Limits = Limits::NONE;
 
 fn entry(message: u32, qos: Qos) -> super::Entry<u32> {
     super::Entry {
@@ -123,7 +120,7 @@ fn random_histories_agree_with_a_naive_session() {
                     if below(4) > 0 {
                         let window = below(4) + 1;
                         naive.window = Some(window);
-                        queue.attach(u16::try_from(window).unwrap());
+                        queue.attach(u16::try_from(window).unwrap(), u64::MAX);
                     }
                 }
                 _ if naive.unacknowledged.is_empty() => {}

@@ -9,3 +9,6 @@ pub mod window;
 pub use connect::{Admission, Refusal, Terms, admit, admit_again};
 pub use inbound::{Inbound, Received, Violation};
 pub use window::{Place, Queued, QueuedMessage, Window};
+
+/// What may wait for a client, here as in the store.
+pub use crate::queue::Limits;

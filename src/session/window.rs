@@ -12,6 +12,7 @@ use crate::base::clock::Instant;
 use crate::base::ids::ShareToken;
 use crate::base::limits::WINDOW_MESSAGES_MAX;
 use crate::mqtt::{PacketId, Qos};
+use crate::queue::Limits;
 
 /// The sending side of one transient session.
 #[derive(Debug)]
@@ -19,7 +20,11 @@ pub struct Window {
     maximum: u16,
     last_id: u16,
     /// This broker gives out the ids, so nobody can choose them such that their hashes collide.
-    in_flight: HashMap<PacketId, Awaits, FixedState>,
+    in_flight: HashMap<PacketId, (Awaits, u64), FixedState>,
+    /// Bytes of those that the client has not confirmed, and how many there may be; one message of any size may stand
+    /// above it.
+    bytes: u64,
+    bytes_max: u64,
     waiting: VecDeque<Queued>,
     waiting_bytes: u64,
     /// Messages are being dropped, and the log said so.
@@ -40,10 +45,10 @@ enum Awaits {
 pub enum Place {
     /// To the wire, with this packet id.
     Wire(PacketId),
-    /// To the end of the queue.
-    Queue,
-    /// Nowhere: the queue is full.
-    Full,
+    /// To the end of the queue, for which this many that waited were dropped.
+    Queue { dropped: u64 },
+    /// Nowhere: the queue is full, although this many that waited were dropped.
+    Full { dropped: u64 },
 }
 
 /// A message that waits, with what is its receiver's own.
@@ -67,12 +72,14 @@ pub struct QueuedMessage {
 }
 
 impl Window {
-    /// A window for at most `maximum` unacknowledged messages, and [`WINDOW_MESSAGES_MAX`].
-    pub fn new(maximum: u16) -> Self {
+    /// A window for at most `maximum` unacknowledged messages, and [`WINDOW_MESSAGES_MAX`], with about `bytes` in them.
+    pub fn new(maximum: u16, bytes: u64) -> Self {
         Self {
             maximum: maximum.min(WINDOW_MESSAGES_MAX),
             last_id: 0,
             in_flight: HashMap::default(),
+            bytes: 0,
+            bytes_max: bytes.max(1),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             dropping: false,
@@ -82,33 +89,63 @@ impl Window {
 
     /// Decides where a message of `bytes` payload goes. `blocked`: the client takes nothing at the moment.
     /// A packet id that is given is under way from now on.
-    pub fn place(&mut self, qos: Qos, bytes: usize, blocked: bool, most: (u32, u64)) -> Place {
+    pub fn place(&mut self, qos: Qos, bytes: usize, blocked: bool, limits: Limits) -> Place {
+        let bytes = bytes as u64;
         if self.waiting.is_empty()
             && !blocked
             && self.has_room()
-            && let Some(id) = self.assign(qos)
+            && let Some(id) = self.assign(qos, bytes)
         {
             self.dropping = false;
             return Place::Wire(id);
         }
-        let bytes = self
-            .waiting_bytes
-            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
-        if u64::try_from(self.waiting.len()).is_ok_and(|n| n < u64::from(most.0)) && bytes <= most.1
-        {
-            Place::Queue
-        } else {
-            Place::Full
+        // What goes out of this queue makes room for others in the broker, too.
+        let all = limits.room.saturating_add(self.waiting_bytes);
+        let mut dropped = 0;
+        while self.is_full(limits, all, bytes) {
+            if !limits.drops_oldest || !self.drop_oldest() {
+                return Place::Full { dropped };
+            }
+            dropped += 1;
         }
+        Place::Queue { dropped }
+    }
+
+    fn is_full(&self, limits: Limits, all: u64, bytes: u64) -> bool {
+        let most = usize::try_from(limits.messages).unwrap_or(usize::MAX);
+        (limits.messages > 0 && self.waiting.len() >= most)
+            || (limits.bytes > 0 && self.waiting_bytes >= limits.bytes)
+            || self.waiting_bytes.saturating_add(bytes) > all
+    }
+
+    /// Drops the message that has waited longest, if one waits. Shared ones are the store's to give to another.
+    fn drop_oldest(&mut self) -> bool {
+        let Some(at) = self.waiting.iter().position(|q| q.token.is_none()) else {
+            return false;
+        };
+        let dropped = self.waiting.remove(at);
+        self.waiting_bytes -= dropped.map_or(0, |q| q.message.payload.len() as u64);
+        true
+    }
+
+    fn pop(&mut self) -> Option<Queued> {
+        let queued = self.waiting.pop_front()?;
+        self.waiting_bytes -= queued.message.payload.len() as u64;
+        Some(queued)
+    }
+
+    /// Bytes of the messages that wait.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes
     }
 
     fn has_room(&self) -> bool {
-        self.in_flight.len() < usize::from(self.maximum)
+        self.in_flight.len() < usize::from(self.maximum) && self.bytes < self.bytes_max
     }
 
     /// The next packet id that is not under way. Once around, ids that are under way are passed over once, and all
     /// others are given out; since the window leaves some, that is a few looks for each on average.
-    fn assign(&mut self, qos: Qos) -> Option<PacketId> {
+    fn assign(&mut self, qos: Qos, bytes: u64) -> Option<PacketId> {
         let awaits = if qos == Qos::ExactlyOnce {
             Awaits::Pubrec
         } else {
@@ -120,7 +157,8 @@ impl Window {
             if let Some(id) = PacketId::new(self.last_id)
                 && let Entry::Vacant(free) = self.in_flight.entry(id)
             {
-                free.insert(awaits);
+                free.insert((awaits, bytes));
+                self.bytes += bytes;
                 return Some(id);
             }
         }
@@ -136,14 +174,13 @@ impl Window {
     /// The next message that may go to the wire now, if any; expired ones are dropped on the way.
     pub fn next(&mut self, now: Instant) -> Option<(PacketId, Queued)> {
         while self.has_room() {
-            let queued = self.waiting.pop_front()?;
-            self.waiting_bytes -= queued.message.payload.len() as u64;
+            let queued = self.pop()?;
             if queued.message.expires_at.is_some_and(|at| at <= now) {
                 self.expired.extend(queued.token);
                 continue;
             }
-            self.dropping = false;
-            let id = self.assign(queued.qos)?;
+            self.dropping &= !self.waiting.is_empty();
+            let id = self.assign(queued.qos, queued.message.payload.len() as u64)?;
             return Some((id, queued));
         }
         None
@@ -171,8 +208,10 @@ impl Window {
             return self.finish(id, Awaits::Pubrec);
         }
         match self.in_flight.get_mut(&id) {
-            Some(awaits) if *awaits != Awaits::Puback => {
+            Some((awaits, bytes)) if *awaits != Awaits::Puback => {
                 *awaits = Awaits::Pubcomp;
+                // It has arrived.
+                self.bytes -= std::mem::take(bytes);
                 true
             }
             _ => false,
@@ -185,10 +224,15 @@ impl Window {
     }
 
     fn finish(&mut self, id: PacketId, due: Awaits) -> bool {
-        if self.in_flight.get(&id) != Some(&due) {
+        if self
+            .in_flight
+            .get(&id)
+            .is_none_or(|(awaits, _)| *awaits != due)
+        {
             return false;
         }
-        self.in_flight.remove(&id);
+        let over = self.in_flight.remove(&id);
+        self.bytes -= over.map_or(0, |(_, bytes)| bytes);
         if self.in_flight.is_empty() && self.waiting.is_empty() {
             self.in_flight = HashMap::default();
             self.waiting = VecDeque::new();
@@ -201,7 +245,10 @@ impl Window {
 mod tests {
     use super::*;
 
-    const MOST: (u32, u64) = (2, u64::MAX);
+    const MOST: Limits = Limits {
+        messages: 2,
+        ..Limits::NONE
+    };
     const NOW: Instant = Instant(5);
 
     fn id(n: u16) -> PacketId {
@@ -226,16 +273,22 @@ mod tests {
 
     #[test]
     fn beyond_the_window_messages_wait_and_beyond_the_queue_they_are_dropped() {
-        let mut window = Window::new(1);
+        let mut window = Window::new(1, u64::MAX);
         assert_eq!(
             window.place(Qos::AtLeastOnce, 1, false, MOST),
             Place::Wire(id(1))
         );
         for _ in 0..2 {
-            assert_eq!(window.place(Qos::AtLeastOnce, 1, false, MOST), Place::Queue);
+            assert_eq!(
+                window.place(Qos::AtLeastOnce, 1, false, MOST),
+                Place::Queue { dropped: 0 }
+            );
             window.queue(queued(Qos::AtLeastOnce, None));
         }
-        assert_eq!(window.place(Qos::AtLeastOnce, 1, false, MOST), Place::Full);
+        assert_eq!(
+            window.place(Qos::AtLeastOnce, 1, false, MOST),
+            Place::Full { dropped: 0 }
+        );
         assert!(window.next(NOW).is_none());
         assert!(window.puback(id(1)));
         assert_eq!(window.next(NOW).map(|(id, _)| id), Some(id(2)));
@@ -244,7 +297,7 @@ mod tests {
 
     #[test]
     fn qos2_takes_its_four_steps_in_order() {
-        let mut window = Window::new(5);
+        let mut window = Window::new(5, u64::MAX);
         assert_eq!(
             window.place(Qos::ExactlyOnce, 1, false, MOST),
             Place::Wire(id(1))
@@ -261,7 +314,7 @@ mod tests {
 
     #[test]
     fn packet_ids_wrap_past_zero_and_skip_those_in_flight() {
-        let mut window = Window::new(3);
+        let mut window = Window::new(3, u64::MAX);
         assert_eq!(
             window.place(Qos::ExactlyOnce, 1, false, MOST),
             Place::Wire(id(1))
@@ -283,7 +336,7 @@ mod tests {
     /// to find; that must not take the time of a search through all of them.
     #[test]
     fn a_full_window_finds_its_next_packet_id_at_once() {
-        let mut window = Window::new(u16::MAX);
+        let mut window = Window::new(u16::MAX, u64::MAX);
         let held = WINDOW_MESSAGES_MAX - 1;
         for n in 1..=held {
             let placed = window.place(Qos::AtLeastOnce, 1, false, MOST);
@@ -298,12 +351,15 @@ mod tests {
             assert!(window.pubrec(id(expected), false) && window.pubcomp(id(expected)));
         }
         window.place(Qos::AtLeastOnce, 1, false, MOST);
-        assert_eq!(window.place(Qos::AtLeastOnce, 1, false, MOST), Place::Queue);
+        assert_eq!(
+            window.place(Qos::AtLeastOnce, 1, false, MOST),
+            Place::Queue { dropped: 0 }
+        );
     }
 
     #[test]
     fn an_expired_message_is_not_sent() {
-        let mut window = Window::new(1);
+        let mut window = Window::new(1, u64::MAX);
         window.place(Qos::AtLeastOnce, 1, false, MOST);
         window.queue(queued(Qos::AtLeastOnce, Some(Instant(5))));
         window.queue(queued(Qos::AtLeastOnce, Some(Instant(6))));
@@ -312,5 +368,70 @@ mod tests {
             window.next(NOW).and_then(|(_, q)| q.message.expires_at),
             Some(Instant(6))
         );
+    }
+
+    #[test]
+    fn a_full_queue_drops_the_oldest_if_it_is_to() {
+        let limits = Limits {
+            drops_oldest: true,
+            ..MOST
+        };
+        let mut window = Window::new(1, u64::MAX);
+        window.place(Qos::AtLeastOnce, 1, false, limits);
+        for n in 0..4 {
+            let place = window.place(Qos::AtLeastOnce, 1, false, limits);
+            let dropped = u64::from(n > 1);
+            assert_eq!(place, Place::Queue { dropped });
+            window.queue(queued(Qos::AtLeastOnce, Some(Instant(100 + n))));
+        }
+        assert!(window.puback(id(1)));
+        let next = window.next(NOW).and_then(|(_, q)| q.message.expires_at);
+        assert_eq!(next, Some(Instant(102)));
+        assert_eq!(window.waiting_bytes(), 1);
+    }
+
+    #[test]
+    fn bytes_that_wait_are_limited_here_and_for_the_broker() {
+        let limits = Limits {
+            bytes: 2,
+            ..Limits::NONE
+        };
+        let mut window = Window::new(1, u64::MAX);
+        window.place(Qos::AtLeastOnce, 1, false, limits);
+        for _ in 0..2 {
+            let place = window.place(Qos::AtLeastOnce, 100, false, limits);
+            assert_eq!(place, Place::Queue { dropped: 0 }, "the last may exceed it");
+            window.queue(queued(Qos::AtLeastOnce, None));
+        }
+        assert_eq!(
+            window.place(Qos::AtLeastOnce, 1, false, limits),
+            Place::Full { dropped: 0 }
+        );
+        let room = |room| Limits {
+            room,
+            ..Limits::NONE
+        };
+        assert_eq!(
+            window.place(Qos::AtLeastOnce, 5, false, room(4)),
+            Place::Full { dropped: 0 }
+        );
+        let place = window.place(Qos::AtLeastOnce, 5, false, room(5));
+        assert_eq!(place, Place::Queue { dropped: 0 });
+    }
+
+    #[test]
+    fn bytes_under_way_are_limited_to_about_as_many() {
+        let mut window = Window::new(20, 15);
+        let place = |window: &mut Window, qos| window.place(qos, 10, false, MOST);
+        let wire = |n| Place::Wire(id(n));
+        assert_eq!(place(&mut window, Qos::AtLeastOnce), wire(1));
+        assert_eq!(place(&mut window, Qos::ExactlyOnce), wire(2));
+        let queue = Place::Queue { dropped: 0 };
+        assert_eq!(place(&mut window, Qos::AtLeastOnce), queue);
+        assert!(window.pubrec(id(2), false), "it has arrived");
+        assert_eq!(place(&mut window, Qos::AtLeastOnce), wire(3));
+        assert_eq!(place(&mut window, Qos::AtLeastOnce), queue);
+        assert!(window.pubcomp(id(2)) && window.puback(id(1)) && window.puback(id(3)));
+        assert_eq!(window.bytes, 0);
     }
 }

@@ -3,22 +3,14 @@
 use crate::broker::Setup;
 use crate::client::Client;
 use crate::wire::{
-    Got, PINGREQ, V5, V311, connect, packet, property, publish, subscribe, text, unsubscribe,
-    varint,
+    Got, V5, V311, connect, packet, property, publish, subscribe, text, unsubscribe,
 };
 use crate::{Bench, Test, test};
 
 pub const TESTS: &[Test] = &[
     test!(bad_packets_close_only_their_connection),
-    test!(bad_packets_of_5_close_only_their_connection),
     test!(the_reason_is_told_to_5).original_breaks("closes without one, or with another"),
-    test!(values_that_are_none_close).original_breaks("takes them for good"),
-    test!(a_subscription_identifier_cannot_be_forged).original_breaks("ignores it"),
-    test!(packets_of_a_server_close_the_connection)
-        .original_breaks("ignores SUBACK, UNSUBACK and PINGRESP"),
     test!(a_packet_over_the_limit_closes).setup(Setup::Strict),
-    test!(a_packet_in_single_bytes_is_served),
-    test!(packets_in_one_segment_are_all_served),
     test!(a_long_length_in_3_is_read).original_breaks("counts only what it needs"),
 ];
 
@@ -106,74 +98,6 @@ fn bad_packets_close_only_their_connection(bench: &Bench<'_>) {
     }
 }
 
-fn bad_packets_of_5() -> Vec<Vec<u8>> {
-    vec![
-        vec![0x30, 0xff, 0xff, 0xff, 0xff, 0x01],
-        packet(0x36, &[0, 1, b't', 0, 1, 0]),
-        packet(0x32, &[0, 1, b't', 0, 0, 0]),
-        // Properties: cut short, longer than the packet, of another packet, unknown, twice, with a bad value.
-        packet(0x30, &[0, 1, b't']),
-        packet(0x30, &[0, 1, b't', 5, 1]),
-        publish_with(&[0x01]),
-        publish_with(&property::session_expiry(1)),
-        publish_with(&[0x7f, 0]),
-        publish_with(&[property::payload_format(0), property::payload_format(0)].concat()),
-        publish_with(&[property::content_type("a"), property::content_type("b")].concat()),
-        publish_with(&property::topic_alias(0)),
-        publish_with(&property::topic_alias(11)),
-        // An empty topic without an alias, and an alias that was never set.
-        packet(0x30, &[0, 0, 0]),
-        packet(0x30, &[&[0, 0, 3][..], &property::topic_alias(5)].concat()),
-        // SUBSCRIBE with a reserved option, retain handling 3, subscription identifier 0.
-        subscribe(V5, 1, &[("a", 0x40)]),
-        subscribe(V5, 1, &[("a", 0x80)]),
-        subscribe(V5, 1, &[("a", 0x30)]),
-        subscribe(V5, 1, &[("a", 3)]),
-        crate::wire::subscribe_with(V5, 1, &[property::subscription_identifier(0)], &[("a", 0)]),
-        packet(0x82, &[0, 1, 0]),
-        packet(0xa2, &[0, 1, 0]),
-        // AUTH without an authentication method.
-        packet(0xf0, &[0x18, 0]),
-        packet(0xf0, &[]),
-    ]
-}
-
-/// PUBLISH to topic `t`.
-fn publish_with(properties: &[u8]) -> Vec<u8> {
-    let mut body = text("t");
-    body.extend(varint(properties.len()));
-    body.extend_from_slice(properties);
-    packet(0x30, &body)
-}
-
-fn values_that_are_none_close(bench: &Bench<'_>) {
-    let mut innocent = Innocent::new(bench);
-    for bad in [[0x01, 2].to_vec(), property::response_topic("a/+")] {
-        let mut client = bench.clean(V5, "bad");
-        expect_end_of(&mut client, &publish_with(&bad));
-        innocent.check();
-    }
-}
-
-fn a_subscription_identifier_cannot_be_forged(bench: &Bench<'_>) {
-    let mut subscriber = bench.clean(V5, "s");
-    subscriber.subscribe("t", 0);
-    let mut client = bench.clean(V5, "bad");
-    client.send(&publish_with(&property::subscription_identifier(1)));
-    client.expect_disconnect(0x82);
-    let mut publisher = bench.clean(V5, "p");
-    subscriber.expect_nothing_from(&mut publisher);
-}
-
-fn bad_packets_of_5_close_only_their_connection(bench: &Bench<'_>) {
-    let mut innocent = Innocent::new(bench);
-    for bad in bad_packets_of_5() {
-        let mut client = bench.clean(V5, "bad");
-        expect_end_of(&mut client, &bad);
-        innocent.check();
-    }
-}
-
 fn the_reason_is_told_to_5(bench: &Bench<'_>) {
     for (bad, code) in [
         (packet(0x36, &[0, 1, b't', 0, 1, 0]), 0x81),
@@ -207,22 +131,6 @@ fn the_reason_is_told_to_5(bench: &Bench<'_>) {
     }
 }
 
-fn packets_of_a_server_close_the_connection(bench: &Bench<'_>) {
-    let mut innocent = Innocent::new(bench);
-    for version in [V311, V5] {
-        for bad in [
-            vec![0x20, 2, 0, 0],
-            vec![0x90, 3, 0, 1, 0],
-            vec![0xb0, 2, 0, 1],
-            vec![0xd0, 0],
-        ] {
-            let mut client = bench.clean(version, "bad");
-            expect_end_of(&mut client, &bad);
-            innocent.check();
-        }
-    }
-}
-
 fn a_packet_over_the_limit_closes(bench: &Bench<'_>) {
     let topic = bench.topic("t");
     for version in [V311, V5] {
@@ -235,46 +143,6 @@ fn a_packet_over_the_limit_closes(bench: &Bench<'_>) {
         // The original does not count the first bytes.
         client.try_send(&publish(&topic, &"x".repeat(room + 4), 0, 0).bytes(version));
         client.expect_disconnect(0x95);
-    }
-}
-
-fn a_packet_in_single_bytes_is_served(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut client = bench.socket();
-    client.version = V5;
-    let mut bytes = connect(V5, &bench.id("c")).bytes();
-    bytes.extend(subscribe(V5, 1, &[(&topic, 2)]));
-    for byte in &bytes {
-        client.send(&[*byte]);
-    }
-    assert!(matches!(client.next(), Got::Connack { code: 0, .. }));
-    client.expect(Got::Suback(1, vec![2]));
-    for byte in publish(&topic, "x", 0, 0).bytes(V5) {
-        client.send(&[byte]);
-    }
-    client.expect_message(&topic, "x", 0, false);
-}
-
-fn packets_in_one_segment_are_all_served(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let mut client = bench.clean(V311, "c");
-    client.subscribe(&topic, 0);
-    let mut bytes = Vec::new();
-    for n in 0..500 {
-        bytes.extend(publish(&topic, &n.to_string(), 0, 0).bytes(V311));
-        bytes.extend(PINGREQ);
-    }
-    client.send(&bytes);
-    let (mut messages, mut answers) = (0, 0);
-    while messages < 500 || answers < 500 {
-        match client.next() {
-            Got::Publish(message) => {
-                assert_eq!(message.payload, messages.to_string().as_bytes());
-                messages += 1;
-            }
-            Got::Pingresp => answers += 1,
-            other => panic!("{other:?}"),
-        }
     }
 }
 

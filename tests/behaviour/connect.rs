@@ -1,7 +1,7 @@
 //! CONNECT: what is let in, what is refused and how, and what CONNACK says.
 
 use crate::broker::Setup;
-use crate::wire::{Got, PINGREQ, V5, V31, V311, connect, packet, property, publish, text, varint};
+use crate::wire::{Got, PINGREQ, V5, V31, V311, connect, property, publish};
 use crate::{Bench, Test, test};
 
 pub const TESTS: &[Test] = &[
@@ -14,11 +14,9 @@ pub const TESTS: &[Test] = &[
     test!(an_unknown_authentication_method_is_refused),
     test!(connack_of_5_has_its_properties_in_order).since_2_1(),
     test!(connack_of_5_names_the_limits_in_order).setup(Setup::Strict),
-    test!(a_will_that_the_limits_forbid_is_refused).setup(Setup::Strict),
     test!(a_keep_alive_over_the_limit_is_refused_in_3)
         .setup(Setup::Strict)
         .since_2_1(),
-    test!(properties_out_of_place_are_refused),
     test!(packets_behind_connect_in_one_segment_are_served),
 ];
 
@@ -108,17 +106,6 @@ fn connack_of_5_names_the_limits_in_order(bench: &Bench<'_>) {
     assert_eq!(properties, expected);
 }
 
-fn a_will_that_the_limits_forbid_is_refused(bench: &Bench<'_>) {
-    let refused = |qos, retain, code| {
-        let will = connect(V5, &bench.id("w")).will(&bench.topic("t"), "x", qos, retain);
-        let mut client = bench.socket();
-        assert_eq!(client.connack(&will.keep_alive(10)).1, code);
-        client.expect_end();
-    };
-    refused(2, false, 0x9b);
-    refused(0, true, 0x9a);
-}
-
 fn a_keep_alive_over_the_limit_is_refused_in_3(bench: &Bench<'_>) {
     for keep_alive in [31, 0] {
         let over = connect(V311, &bench.id("k")).keep_alive(keep_alive);
@@ -127,40 +114,6 @@ fn a_keep_alive_over_the_limit_is_refused_in_3(bench: &Bench<'_>) {
         client.expect_end();
     }
     bench.client(&connect(V311, &bench.id("k")).keep_alive(30));
-}
-
-fn properties_out_of_place_are_refused(bench: &Bench<'_>) {
-    let refused = |properties: &[u8]| {
-        let mut body = text("MQTT");
-        body.extend([5, 2, 0, 60]);
-        body.extend(varint(properties.len()));
-        body.extend_from_slice(properties);
-        body.extend(text(&bench.id("p")));
-        let mut client = bench.socket();
-        client.version = V5;
-        client.send(&packet(0x10, &body));
-        if let Some(answer) = client.try_next() {
-            assert!(
-                matches!(
-                    answer,
-                    Got::Connack {
-                        code: 0x81 | 0x82,
-                        ..
-                    }
-                ),
-                "{answer:?} to {properties:02x?}"
-            );
-            client.expect_end();
-        }
-    };
-    // Of another packet; unknown; twice; a value that is none; cut short.
-    refused(&property::topic_alias(1));
-    refused(&[0x7e, 0]);
-    refused(&[property::session_expiry(1), property::session_expiry(1)].concat());
-    refused(&property::receive_maximum(0));
-    refused(&property::maximum_packet_size(0));
-    refused(&property::session_expiry(1)[..3]);
-    refused(&[0x17, 2]);
 }
 
 fn packets_behind_connect_in_one_segment_are_served(bench: &Bench<'_>) {

@@ -20,6 +20,7 @@ mod keep_alive;
 mod limits;
 mod patience;
 mod properties;
+mod queues;
 mod reasons;
 mod retained;
 mod sessions;
@@ -41,6 +42,7 @@ const TABLES: &[&[Test]] = &[
     limits::TESTS,
     patience::TESTS,
     properties::TESTS,
+    queues::TESTS,
     reasons::TESTS,
     retained::TESTS,
     sessions::TESTS,

@@ -7,12 +7,9 @@ use crate::{Bench, Test, test};
 pub const TESTS: &[Test] = &[
     test!(a_session_takes_no_qos_0_while_away),
     test!(a_session_follows_its_client_to_every_worker),
-    test!(a_session_of_5_ends_with_its_connection_without_an_expiry),
-    test!(a_session_expires_in_its_time),
     test!(disconnect_can_shorten_the_expiry),
     test!(disconnect_cannot_prolong_an_expiry_of_0),
     test!(a_takeover_closes_the_older_connection),
-    test!(a_takeover_says_why_to_5).original_breaks("closes without a word"),
     test!(a_takeover_keeps_a_persistent_session),
     test!(many_takeovers_leave_one_connection),
     test!(a_queue_outlives_a_lost_connection),
@@ -62,18 +59,6 @@ fn a_session_follows_its_client_to_every_worker(bench: &Bench<'_>) {
     }
 }
 
-fn a_session_of_5_ends_with_its_connection_without_an_expiry(bench: &Bench<'_>) {
-    let ends = connect(V5, &bench.id("s")).clean(false);
-    let mut client = bench.client(&ends);
-    client.subscribe(&bench.topic("t"), 1);
-    client.disconnect();
-    let mut client = bench.socket();
-    assert!(!client.connect(&ends));
-    let mut publisher = bench.clean(V5, "p");
-    publisher.publish(&publish(&bench.topic("t"), "x", 1, 1));
-    client.expect_nothing_from(&mut publisher);
-}
-
 fn expiring(bench: &Bench<'_>, name: &str, seconds: u32) -> Connect {
     connect(V5, &bench.id(name))
         .clean(false)
@@ -93,15 +78,6 @@ fn expect_expiry(bench: &Bench<'_>, again: &Connect) {
         client.disconnect();
         assert!(std::time::Instant::now() < end, "it never expires");
     }
-}
-
-fn a_session_expires_in_its_time(bench: &Bench<'_>) {
-    let session = expiring(bench, "s", 1);
-    bench.client(&session).disconnect();
-    let mut client = bench.socket();
-    assert!(client.connect(&session), "not before its time");
-    client.disconnect();
-    expect_expiry(bench, &session);
 }
 
 fn disconnect_can_shorten_the_expiry(bench: &Bench<'_>) {
@@ -151,14 +127,6 @@ fn a_takeover_closes_the_older_connection(bench: &Bench<'_>) {
         takeover(bench, &session.clone().persistent(), Client::expect_end);
         bench.client(&session).disconnect();
     }
-}
-
-fn a_takeover_says_why_to_5(bench: &Bench<'_>) {
-    let session = connect(V5, &bench.id("s"));
-    takeover(bench, &session, |older| older.expect_disconnect(0x8e));
-    takeover(bench, &session.clone().persistent(), |older| {
-        older.expect_disconnect(0x8e);
-    });
 }
 
 fn a_takeover_keeps_a_persistent_session(bench: &Bench<'_>) {

@@ -1,7 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE: filters, wildcards, codes, overlaps, options of 5.0.
 
 use crate::client::Client;
-use crate::wire::{Got, V5, V31, V311, connect, publish, unsubscribe};
+use crate::wire::{Got, V5, V31, V311, connect, publish};
 use crate::{Bench, Test, test};
 
 pub const TESTS: &[Test] = &[
@@ -10,9 +10,6 @@ pub const TESTS: &[Test] = &[
     test!(overlapping_subscriptions_of_a_stored_session_deliver_one_copy)
         .original_breaks("sends a copy for each, as allow_duplicate_messages has it"),
     test!(the_same_topic_reaches_every_subscriber),
-    test!(unsuback_says_what_existed_in_5),
-    test!(no_local_keeps_own_messages_away),
-    test!(no_local_is_by_client_across_connections),
     test!(deep_topics_match),
     test!(the_end_of_a_connection_ends_its_subscriptions),
 ];
@@ -71,62 +68,6 @@ fn the_same_topic_reaches_every_subscriber(bench: &Bench<'_>) {
     for subscriber in &mut subscribers {
         subscriber.unsubscribe(&topic);
     }
-}
-
-fn unsuback_says_what_existed_in_5(bench: &Bench<'_>) {
-    let (a, b) = (bench.topic("a"), bench.topic("b"));
-    for persistent in [false, true] {
-        let session = connect(V5, &bench.id(&persistent.to_string()));
-        let session = if persistent {
-            session.persistent()
-        } else {
-            session
-        };
-        let mut client = bench.client(&session);
-        client.subscribe(&a, 1);
-        client.send(&unsubscribe(V5, 9, &[&b, &a, &a]));
-        client.expect(Got::Unsuback(9, vec![0x11, 0, 0x11]));
-    }
-}
-
-const NO_LOCAL: u8 = 4;
-
-fn no_local_keeps_own_messages_away(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    for persistent in [false, true] {
-        let session = connect(V5, &bench.id(&persistent.to_string()));
-        let session = if persistent {
-            session.persistent()
-        } else {
-            session
-        };
-        let mut client = bench.client(&session);
-        let mut other = bench.clean(V5, "other");
-        client.subscribe(&topic, 2 | NO_LOCAL);
-        for qos in 0..3 {
-            client.publish(&publish(&topic, "own", qos, 1));
-            other.publish(&publish(&topic, "other", qos, 1));
-            client.expect_message(&topic, "other", qos, false);
-        }
-        client.expect_nothing_from(&mut other);
-        client.unsubscribe(&topic);
-    }
-}
-
-fn no_local_is_by_client_across_connections(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    let session = connect(V5, &bench.id("s")).persistent();
-    let mut client = bench.client(&session);
-    client.subscribe(&topic, 2 | NO_LOCAL);
-    client.publish(&publish(&topic, "own", 1, 1));
-    client.disconnect();
-    let mut other = bench.clean(V5, "other");
-    other.publish(&publish(&topic, "other", 1, 1));
-    let mut client = bench.client(&session);
-    client.expect_message(&topic, "other", 1, false);
-    client.publish(&publish(&topic, "own", 2, 1));
-    client.expect_nothing_from(&mut other);
-    client.unsubscribe(&topic);
 }
 
 fn deep_topics_match(bench: &Bench<'_>) {

@@ -109,6 +109,17 @@ pub static ROWS: &[Row] = &[
     )
     .is(global!(global_max_connections)),
     Row::new(
+        "global_max_queued_bytes",
+        Kind::Limit {
+            max: i64::MAX - 1,
+        },
+        "0",
+        "Bytes of messages that may wait for all clients together beyond those under way; 0 is no limit. A message that \
+         waits for many clients counts for each. What waits in another process is known a tenth of a second later, so \
+         that a burst may exceed it by what comes in that time. Only here, not in the original.",
+    )
+    .is(global_limit!(global_max_queued_bytes)),
+    Row::new(
         "global_max_output_bytes",
         Kind::Special("auto | BYTES"),
         "auto",
@@ -141,9 +152,11 @@ pub static ROWS: &[Row] = &[
             max: i32::MAX as i64,
         },
         "0",
-        "Bytes of QoS 1 and 2 messages that may be under way to one client; 0 is no limit.",
+        "Bytes of QoS 1 and 2 messages that may be under way to one client; 0 is no limit. The last message may exceed \
+         it, so that one of any size can be sent.",
     )
-    .accepts(&["0"]),
+    .new_connections()
+    .is(global_limit!(max_inflight_bytes)),
     Row::new(
         "max_inflight_messages",
         Kind::Limit {
@@ -191,7 +204,8 @@ pub static ROWS: &[Row] = &[
             max: i64::MAX - 1,
         },
         "0",
-        "Bytes of messages that may wait for one client beyond those under way; 0 is no limit.",
+        "Bytes of messages that may wait for one client beyond those under way; 0 is no limit. The last message may \
+         exceed it.",
     )
     .is(global_limit!(max_queued_bytes)),
     Row::new(
@@ -200,8 +214,8 @@ pub static ROWS: &[Row] = &[
             max: i32::MAX as i64,
         },
         "1000",
-        "QoS 1 and 2 messages that may wait for one client beyond those under way; 0 is no limit. Further ones are \
-         dropped.",
+        "QoS 1 and 2 messages that may wait for one client beyond those under way; 0 is no limit. For an absent client \
+         those under way count too. See queue_policy for what is dropped then.",
     )
     .is(global_limit!(max_queued_messages)),
     Row::new(
@@ -254,6 +268,14 @@ pub static ROWS: &[Row] = &[
     )
     .restart()
     .is(global!(pid_file)),
+    Row::new(
+        "queue_policy",
+        Kind::Choice(&["drop-newest", "drop-oldest"]),
+        "drop-newest",
+        "What is dropped when a limit on queued messages or bytes is reached: the new message, or the one that has \
+         waited longest for this client. Only here, not in the original.",
+    )
+    .is(global!(queue_policy)),
     Row::new(
         "queue_qos0_messages",
         Kind::Bool,

@@ -268,6 +268,7 @@ const OF_WORKERS: &[Named] = &[
 const OF_MEMBERS: &[Named] = &[
     ("heap/current", |f| f.heap_current),
     ("heap/maximum", |f| f.heap_maximum),
+    ("queued/bytes", |f| f.queued_bytes),
     ("ring/lag", |f| f.lag_bytes),
     ("ring/overflow", |f| f.overflow_bytes),
 ];

@@ -67,13 +67,14 @@ impl Brain for Store {
             Event::Joined(member, incarnation) => self.member_joined(member, incarnation, cx),
             Event::Gone(member, incarnation) => self.member_gone(member, incarnation, cx),
             Event::Removed(member, incarnation) => self.member_removed(member, incarnation, cx),
+            Event::Others(others) => self.note_others(others.queued_bytes),
             Event::Tick => self.tick(cx),
             Event::EndOfTurn => self.end_of_turn(cx),
             Event::Flushed => self.flushed(cx),
             // As the original: no delay outlives the broker.
             Event::Quiesce => self.publish_delayed_wills(cx),
             // What a member left behind is settled when everybody has drained it; and the store has no clients.
-            Event::Drained(..) | Event::HeapBytes(_) | Event::Stop => {}
+            Event::Drained(..) | Event::Stop => {}
         }
     }
 

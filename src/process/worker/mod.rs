@@ -396,7 +396,7 @@ impl Brain for Worker {
             Event::Tick => self.tick(cx),
             Event::EndOfTurn => self.end_of_turn(cx),
             Event::Flushed => self.flushed(cx),
-            Event::HeapBytes(bytes) => self.note_heap_bytes(bytes),
+            Event::Others(others) => self.note_others(others.heap_bytes, others.queued_bytes),
             Event::Quiesce => self.quiesce(cx),
             Event::Stop => self.stop(cx),
         }

@@ -14,11 +14,14 @@ impl<R: Region, V: View, B: Bell> RingMesh<R, V, B> {
         self.cursors.tell_figures(figures);
     }
 
-    /// What the other members hold on their heaps, as they last told.
-    pub fn heap_of_others(&self) -> u64 {
-        let heaps = self.peers.iter().filter(|peer| !peer.gone);
-        heaps
-            .filter_map(|peer| Some(peer.cursors.figures()?.heap_current))
-            .fold(0, u64::saturating_add)
+    /// What the other members counted, as they last told.
+    pub fn figures_of_others(&self) -> Figures {
+        let mut sum = Figures::default();
+        for peer in self.peers.iter().filter(|peer| !peer.gone) {
+            if let Some(figures) = peer.cursors.figures() {
+                sum.add(&figures);
+            }
+        }
+        sum
     }
 }

@@ -44,6 +44,7 @@ pub const TESTS: &[Test] = &[
     test!(a_message_over_the_limit_holds_no_window)
         .checks(&["MQTT-3.1.2-25"])
         .original_breaks("stops delivering"),
+    test!(a_tiny_limit_is_kept).checks(&["MQTT-3.1.2-24", "MQTT-3.2.2-19", "MQTT-3.2.2-20"]),
     test!(aliases_stay_within_the_clients_maximum).checks(&[
         "MQTT-3.1.2-26",
         "MQTT-3.3.2-11",
@@ -360,6 +361,22 @@ fn a_message_over_the_limit_holds_no_window(bench: &Bench<'_>) {
         subscriber.expect_message(&topic, &n.to_string(), 1 + n as u8 % 2, false);
     }
     subscriber.expect_nothing_from(&mut publisher);
+}
+
+/// Whatever comes is within the limit; an answer that does not fit is left out with the connection.
+fn a_tiny_limit_is_kept(bench: &Bench<'_>) {
+    for limit in [1, 4, 5, 10, 15, 20, 25, 40] {
+        let tiny = connect(V5, "").property(property::maximum_packet_size(limit));
+        let mut client = bench.socket();
+        client.say_connect(&tiny);
+        let topic = bench.topic("t");
+        client.try_send(&subscribe(V5, 1, &[(&topic, 0)]));
+        client.try_send(&publish(&topic, "x", 1, 1).bytes(V5));
+        client.try_send(DISCONNECT);
+        while let Some(bytes) = client.bytes() {
+            assert!(bytes.len() <= limit as usize, "{limit}: {bytes:02x?}");
+        }
+    }
 }
 
 /// Publishes to six topics in turn and takes what comes; the highest alias that came.

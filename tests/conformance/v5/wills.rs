@@ -282,6 +282,8 @@ fn the_properties_of_a_will_are_kept_in_order(bench: &Bench<'_>) {
     for property in &kept {
         session = session.will_property(property.clone());
     }
+    // The delay is for the server.
+    session = session.will_property(property::will_delay(0));
     bench.client(&session).drop_connection();
     let got = watcher.expect_message(&topic, "gone", 1, false);
     assert_eq!(users(&got.properties.concat()), users(&kept.concat()));

@@ -126,6 +126,7 @@ impl Store {
             self.end_session(client, cx);
         }
         let window = self.window(asked.receive_maximum);
+        let bytes = self.settings.max_inflight_bytes;
         let Some(kept) = self.directory.get_mut(client) else {
             return;
         };
@@ -141,7 +142,7 @@ impl Store {
             session.expiry = asked.expiry;
             session.expires_at = None;
             session.left_at.clear();
-            session.queue.attach(window);
+            session.queue.attach(window, bytes);
             received.extend(session.received.iter());
         }
         if is_new {

@@ -4,6 +4,16 @@ use super::Store;
 use crate::base::figures::Figures;
 
 impl Store {
+    /// What waits in queues elsewhere.
+    pub fn note_others(&mut self, queued_bytes: u64) {
+        self.queued_elsewhere = queued_bytes;
+    }
+
+    /// Payload bytes in the queues of sessions and groups.
+    pub(super) fn queued_bytes(&self) -> u64 {
+        self.bytes_waiting + self.groups.bytes_waiting()
+    }
+
     /// What was counted, and what there is now.
     pub fn figures(&self) -> Figures {
         let connected = self.directory.connected();
@@ -16,6 +26,7 @@ impl Store {
             retained: self.retained.len() as u64,
             stored_messages,
             stored_bytes,
+            queued_bytes: self.queued_bytes(),
             shared_subscriptions: self.groups.memberships() as u64,
             ..self.counted.clone()
         }

@@ -67,6 +67,9 @@ pub struct Store {
     collecting: VecDeque<Collecting>,
     requests: VecDeque<Request>,
     requests_of: BTreeMap<MemberId, usize>,
+    /// Bytes that wait in the queues of sessions, and in other members' queues as they said last.
+    bytes_waiting: u64,
+    queued_elsewhere: u64,
     /// Sessions that have something to be fed when there is room again.
     stalled: Vec<ClientNumber>,
     /// Retained topics that may still be looked at for sessions in this turn.
@@ -114,6 +117,8 @@ impl Store {
             reading: None,
             requests: VecDeque::new(),
             requests_of: BTreeMap::new(),
+            bytes_waiting: 0,
+            queued_elsewhere: 0,
             stalled: Vec::new(),
             retained_steps: RETAINED_STEPS_PER_TURN,
             shared_steps: SHARED_STEPS_PER_TURN,

@@ -16,7 +16,7 @@ use crate::ring::{Cx, Mesh};
 
 use super::message::{Kept, StoredMessage};
 use super::subscribe::{Gap, Subscription};
-use super::{Store, StoreSettings, reads};
+use super::{Store, reads};
 
 /// A session that outlives its connections.
 #[derive(Debug, Default)]
@@ -52,11 +52,11 @@ impl Session {
         &mut self,
         entry: Entry<Rc<StoredMessage>>,
         holder: Option<ClaimKey>,
-        settings: &StoreSettings,
+        (keeps_qos0, limits): (bool, Limits),
         (cx, scratch): (&mut Cx<'_, M>, &mut Vec<u8>),
     ) -> Pushed {
         if entry.qos == Qos::AtMostOnce {
-            if !self.queue.is_attached() && !settings.queue_qos0_messages {
+            if !self.queue.is_attached() && !keeps_qos0 {
                 return Pushed::Kept;
             }
             let has_room = cx.mesh.overflow_bytes() <= OVERFLOW_BYTES_PAUSE;
@@ -73,10 +73,6 @@ impl Session {
                 return Pushed::Kept;
             }
         }
-        let limits = Limits {
-            messages: settings.max_queued_messages,
-            bytes: settings.max_queued_bytes,
-        };
         self.queue.push(entry, limits, cx.now)
     }
 
@@ -129,6 +125,17 @@ impl Session {
 }
 
 impl Store {
+    /// What may wait in one queue now.
+    pub(super) fn queue_limits(&self) -> Limits {
+        let taken = self.queued_bytes().saturating_add(self.queued_elsewhere);
+        Limits {
+            messages: self.settings.max_queued_messages,
+            bytes: self.settings.max_queued_bytes,
+            room: self.settings.global_max_queued_bytes.saturating_sub(taken),
+            drops_oldest: self.settings.drops_oldest,
+        }
+    }
+
     /// Puts a message behind what waits for this session, and sends what its client can take.
     pub(super) fn enqueue<M: Mesh>(
         &mut self,
@@ -136,6 +143,7 @@ impl Store {
         entry: Entry<Rc<StoredMessage>>,
         cx: &mut Cx<'_, M>,
     ) {
+        let (keeps_qos0, limits) = (self.settings.queue_qos0_messages, self.queue_limits());
         let Some((holder, kept)) = self.directory.held_mut(client) else {
             return;
         };
@@ -143,15 +151,17 @@ impl Store {
             return;
         };
         let out = (&mut *cx, &mut self.scratch);
-        let pushed = session.take(entry, holder, &self.settings, out);
-        self.counted.publish_dropped += u64::from(matches!(pushed, Pushed::Dropped { .. }));
-        if pushed == (Pushed::Dropped { first: true })
-            && let Some(id) = self.directory.id(client)
-        {
-            cx.log.line(
-                LogType::Notice,
-                format_args!("Outgoing messages are being dropped for client {id}."),
-            );
+        let before = session.queue.bytes_waiting();
+        let pushed = session.take(entry, holder, (keeps_qos0, limits), out);
+        self.bytes_waiting = self.bytes_waiting - before + session.queue.bytes_waiting();
+        if let Pushed::Dropped { messages, first } = pushed {
+            self.counted.publish_dropped += messages;
+            if first && let Some(id) = self.directory.id(client) {
+                cx.log.line(
+                    LogType::Notice,
+                    format_args!("Outgoing messages are being dropped for client {id}."),
+                );
+            }
         }
         self.feed(client, cx);
     }
@@ -170,7 +180,10 @@ impl Store {
         let retained = (&self.retained, self.settings.queue_qos0_messages);
         let out = (&mut *cx, &mut self.scratch);
         let steps = &mut self.retained_steps;
-        if session.feed(client, holder, retained, steps, out) == Fed::All {
+        let before = session.queue.bytes_waiting();
+        let fed = session.feed(client, holder, retained, steps, out);
+        self.bytes_waiting = self.bytes_waiting - before + session.queue.bytes_waiting();
+        if fed == Fed::All {
             return self.take_turns(client, cx);
         }
         if !std::mem::replace(&mut session.is_stalled, true) {
@@ -217,7 +230,8 @@ impl Store {
         };
         let has_room = match what {
             AckKind::Puback => session.queue.puback(packet_id),
-            AckKind::Pubrec => session.queue.pubrec(packet_id, code) && code >= 0x80,
+            // It makes room for bytes, if not for a message.
+            AckKind::Pubrec => session.queue.pubrec(packet_id, code),
             AckKind::Pubcomp => session.queue.pubcomp(packet_id),
             AckKind::Pubrel => {
                 session.received.remove(&packet_id.get());
@@ -238,6 +252,7 @@ impl Store {
         let Some(session) = kept.and_then(|c| c.session.take()) else {
             return;
         };
+        self.bytes_waiting -= session.queue.bytes_waiting();
         self.directory.set_lasting(client, false);
         let filters: Vec<&str> = session.subscriptions.keys().map(|f| &**f).collect();
         self.remove_filters(client, &filters, cx);

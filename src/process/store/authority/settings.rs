@@ -1,6 +1,6 @@
 //! What the operator decides about the store.
 
-use crate::config::Config;
+use crate::config::{Config, QueuePolicy};
 use crate::directory::Seats;
 
 /// What the operator decides about the store.
@@ -14,10 +14,16 @@ pub struct StoreSettings {
     pub global_max_clients: i32,
     /// QoS 1 and 2 messages unacknowledged towards one client; 0 is as many as the client takes.
     pub max_inflight_messages: u16,
+    /// Bytes of payload in those, about.
+    pub max_inflight_bytes: u64,
     /// Messages that wait for one client beyond those; 0 is no limit.
     pub max_queued_messages: u32,
     /// Bytes of payload that wait for one client; 0 is no limit.
     pub max_queued_bytes: u64,
+    /// Bytes of payload that wait for all clients.
+    pub global_max_queued_bytes: u64,
+    /// A full queue drops what has waited longest instead of the new message.
+    pub drops_oldest: bool,
     /// Persistent sessions get QoS 0 messages through the store, also while nobody is attached.
     pub queue_qos0_messages: bool,
     /// Whether anything is retained.
@@ -35,8 +41,11 @@ impl StoreSettings {
             global_max_connections: config.global_max_connections,
             global_max_clients: config.global_max_clients,
             max_inflight_messages: config.max_inflight_messages,
+            max_inflight_bytes: config.max_inflight_bytes,
             max_queued_messages: config.max_queued_messages,
             max_queued_bytes: config.max_queued_bytes,
+            global_max_queued_bytes: config.global_max_queued_bytes,
+            drops_oldest: config.queue_policy == QueuePolicy::DropOldest,
             queue_qos0_messages: config.queue_qos0_messages,
             retain_available: config.retain_available,
             persistent_client_expiration: expiration

@@ -15,7 +15,7 @@ use crate::directory::ClaimKey;
 use crate::group::{Given, GroupId, Hold, Joined, Terms, Turn};
 use crate::ipc::mesh::{Announcement, Class, Message};
 use crate::mqtt::{Filter, PacketId, Qos, Topic};
-use crate::queue::{Entry, Limits, Pushed, Sending};
+use crate::queue::{Entry, Pushed, Sending};
 use crate::ring::{Cx, Mesh};
 
 use super::Store;
@@ -101,14 +101,13 @@ impl Store {
                 expires_at: message.expires_at,
                 bytes: message.payload.len(),
             };
-            let each = Limits {
-                messages: self.settings.max_queued_messages,
-                bytes: self.settings.max_queued_bytes,
-            };
+            let each = self.queue_limits();
             let keeps_qos0 = self.settings.queue_qos0_messages;
             let pushed = self.groups.push(group, entry, each, keeps_qos0, cx.now);
-            self.counted.publish_dropped += u64::from(matches!(pushed, Pushed::Dropped { .. }));
-            if pushed == (Pushed::Dropped { first: true })
+            if let Pushed::Dropped { messages, .. } = pushed {
+                self.counted.publish_dropped += messages;
+            }
+            if let Pushed::Dropped { first: true, .. } = pushed
                 && let Some(name) = self.groups.name(group)
             {
                 cx.log.line(

@@ -89,7 +89,7 @@ impl Worker {
         client.packet_bytes_max = terms.packet_bytes_max;
         client.problem_information = terms.problem_information;
         client.terms = terms.terms;
-        client.window = Window::new(terms.receive_maximum);
+        client.window = Window::new(terms.receive_maximum, self.config.max_inflight_bytes);
         // One that the client may not publish is never published; nothing is said about it, as in the original.
         let will = connect.will.as_ref();
         client.will = will

@@ -174,7 +174,7 @@ impl Client {
             terms: Terms::STRANGER,
             will: None,
             inbound: Inbound::default(),
-            window: Window::new(u16::MAX),
+            window: Window::new(u16::MAX, u64::MAX),
             shares: None,
             filters: HashSet::default(),
             retained_pending: 0,

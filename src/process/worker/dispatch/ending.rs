@@ -129,6 +129,7 @@ impl Worker {
         if conn.stage != Stage::Connected {
             self.strangers.left(conn.from.listener);
         }
+        self.backlog.change(conn.client.window.waiting_bytes(), 0);
         self.log_ending(&conn, ending, cx);
         let before = conn.output.len();
         say_good_bye(&mut conn, ending);

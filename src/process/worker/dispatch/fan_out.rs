@@ -310,25 +310,28 @@ impl Worker {
             }
             conn.dropping = false;
         } else {
-            let most = (
-                self.config.max_queued_messages,
-                self.config.max_queued_bytes,
-            );
+            let limits = self.backlog.limits(&self.config);
             let window = &mut conn.client.window;
-            match window.place(target.qos, message.payload.len(), blocked, most) {
+            let before = window.waiting_bytes();
+            let place = window.place(target.qos, message.payload.len(), blocked, limits);
+            self.backlog.change(before, window.waiting_bytes());
+            match place {
                 Place::Wire(id) => {
                     packet_id = Some(id);
                     conn.client.on_wire(id, target.token);
                 }
-                // The store gives no more shared messages than the window takes.
-                Place::Full if target.token.is_none() => {
+                Place::Full { dropped } if target.token.is_none() => {
                     let (dropping, counted) = (&mut window.dropping, &mut self.counted);
-                    return drop_message(dropping, counted, &conn.client.id, cx);
+                    return drop_messages(dropped + 1, dropping, counted, &conn.client.id, cx);
                 }
-                Place::Queue | Place::Full => {
+                // The store gives no more shared messages than the window takes.
+                Place::Queue { dropped } | Place::Full { dropped } => {
+                    let (dropping, counted) = (&mut window.dropping, &mut self.counted);
+                    drop_messages(dropped, dropping, counted, &conn.client.id, cx);
                     let message = copy.get_or_insert_with(|| Rc::new(owned(message))).clone();
                     let (qos, retain) = (target.qos, target.retain);
                     let subscription_ids = target.subscription_ids.clone();
+                    self.backlog.change(0, message.payload.len() as u64);
                     return window.queue(Queued {
                         qos,
                         retain,
@@ -452,7 +455,10 @@ impl Worker {
         cx: &mut Cx<'_, M>,
     ) -> Option<(PacketId, Queued)> {
         let conn = self.conns.get_mut(id).filter(|conn| !conn.is_full())?;
+        let before = conn.client.window.waiting_bytes();
         let next = conn.client.window.next(cx.now);
+        let after = conn.client.window.waiting_bytes();
+        self.backlog.change(before, after);
         let expired = conn.client.window.take_expired();
         self.settle(id, expired, cx);
         next
@@ -519,8 +525,18 @@ fn drop_message<M: Mesh>(
     client: &str,
     cx: &mut Cx<'_, M>,
 ) {
-    counted.publish_dropped += 1;
-    if !std::mem::replace(dropping, true) {
+    drop_messages(1, dropping, counted, client, cx);
+}
+
+fn drop_messages<M: Mesh>(
+    messages: u64,
+    dropping: &mut bool,
+    counted: &mut Figures,
+    client: &str,
+    cx: &mut Cx<'_, M>,
+) {
+    counted.publish_dropped += messages;
+    if messages > 0 && !std::mem::replace(dropping, true) {
         cx.log.line(
             LogType::Notice,
             format_args!("Outgoing messages are being dropped for client {client}."),

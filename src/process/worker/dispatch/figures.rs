@@ -6,12 +6,16 @@ use crate::base::figures::Figures;
 impl Worker {
     /// What was counted.
     pub fn figures(&self) -> Figures {
-        self.counted.clone()
+        Figures {
+            queued_bytes: self.backlog.bytes(),
+            ..self.counted.clone()
+        }
     }
 
-    /// What all members together hold on their heaps.
-    pub fn note_heap_bytes(&mut self, bytes: u64) {
-        self.heap_bytes = bytes;
+    /// What all members together hold on their heaps, and what waits in queues elsewhere.
+    pub fn note_others(&mut self, heap_bytes: u64, queued_bytes: u64) {
+        self.heap_bytes = heap_bytes;
+        self.backlog.elsewhere = queued_bytes;
     }
 
     /// A connection whose output had `before` bytes was written to.

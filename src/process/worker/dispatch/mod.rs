@@ -4,6 +4,7 @@
 //! leaves bytes for clients in their outputs. It knows no descriptors. The event loop and the simulation drive it:
 //! `record`/`input`/`tick`, then `end_of_turn`, flush, `flushed`, then the outputs.
 
+mod backlog;
 mod connect;
 mod connection;
 mod ending;
@@ -27,6 +28,7 @@ use std::rc::Rc;
 
 use slotmap::SlotMap;
 
+use backlog::Backlog;
 use connect::still_admitted;
 pub use connection::{AcceptedFrom, ConnId};
 use connection::{Connection, LocalSubscription, Stage, Will};
@@ -62,6 +64,7 @@ pub struct Worker {
     incarnation: Incarnation,
     conns: SlotMap<ConnId, Connection>,
     strangers: Strangers,
+    backlog: Backlog,
     /// What this worker's clients subscribed to.
     local: Index<ConnId, LocalSubscription>,
     /// What this worker wants from the others, as it was announced.
@@ -130,6 +133,7 @@ impl Worker {
             incarnation,
             conns: SlotMap::with_key(),
             strangers: Strangers::default(),
+            backlog: Backlog::default(),
             local: Index::new(),
             interest: Interest::new(hash.clone()),
             foreign: Foreign::new(hash),

@@ -288,7 +288,6 @@ impl Worker {
         }
         if refused {
             self.settle_shared(id, ack.packet_id, cx);
-            self.send_waiting(id, cx);
         } else {
             let packet_id = ack.packet_id;
             self.send_pubrel(
@@ -301,6 +300,8 @@ impl Worker {
                 cx,
             );
         }
+        // It may have made room: for a message if it is over, for bytes if not.
+        self.send_waiting(id, cx);
     }
 
     pub(super) fn send_pubrel<M: Mesh>(&mut self, id: ConnId, ack: Ack<'_>, cx: &mut Cx<'_, M>) {

@@ -1,5 +1,31 @@
 use super::*;
 
+#[test]
+fn what_waits_elsewhere_takes_room_here() {
+    let mut world = World::with(StoreSettings {
+        global_max_queued_bytes: 3,
+        ..SETTINGS
+    });
+    let (absent, _) = world.session(0, "id", &[(1, "t"), (1, "$share/g/t")]);
+    world.disconnect(absent);
+    world.store.note_others(1);
+    let conn = world.new_conn(1);
+    world.publish(conn, &message("t", Qos::AtLeastOnce));
+    assert_eq!(
+        world.store.queued_bytes(),
+        2,
+        "for the session and the group"
+    );
+    world.publish(conn, &message("t", Qos::AtLeastOnce));
+    assert_eq!(world.store.queued_bytes(), 2);
+    assert_eq!(world.log.pending().matches("being dropped").count(), 2);
+    world.store.note_others(0);
+    world.publish(conn, &message("t", Qos::AtLeastOnce));
+    assert_eq!(world.store.queued_bytes(), 3);
+    let (_, _) = world.connect(0, transient("id"));
+    assert_eq!(world.store.queued_bytes(), 0, "the session is over");
+}
+
 const NO_LOCAL: u8 = 0b100;
 const RETAIN_AS_PUBLISHED: u8 = 0b1000;
 

@@ -231,6 +231,7 @@ fn every_message_comes_in_order_whoever_dies() {
             }
         }
         let all: Vec<_> = (0..history.published.len()).collect();
+        assert_eq!(history.world.store.queued_bytes(), 0, "seed {seed}");
         for client in &history.clients {
             assert!(client.conn.is_some(), "seed {seed}");
             assert_eq!(client.got, all, "seed {seed}");
