@@ -25,6 +25,10 @@ pub const FILTERS_PER_PACKET_MAX: usize = CONTROL_PACKET_BYTES_MAX / 3;
 
 /// Bytes read from one connection in one turn of the loop; the rest waits for the next turn.
 pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
+/// What a client that has been quiet may send at once, in time at its rate (`client_message_rate` and the like).
+pub const RATE_BURST_MILLIS: u64 = 1000;
+/// Seconds that a packet far beyond its rate makes its client wait at most, so that nobody waits for ever.
+pub const RATE_DEBT_SECS_MAX: u64 = 600;
 /// `max_output_bytes` at least: room for the packets that answer one read.
 pub const OUTPUT_BYTES_MIN: i64 = 4096;
 /// `global_max_output_bytes auto` is this part of the machine's memory (one eighth).

@@ -52,6 +52,10 @@ pub struct Config {
     pub allow_zero_length_clientid: bool,
     /// What assigned client ids start with, where a listener does not say otherwise.
     pub auto_id_prefix: String,
+    /// PUBLISH packets that one client may send in a second; 0 is no limit.
+    pub client_message_rate: u32,
+    /// Bytes that one client may send in a second; 0 is no limit.
+    pub client_byte_rate: u32,
     /// Seconds that a connection may take to be let in.
     pub connect_timeout: u16,
     /// Bytes that wait to be written to one connection, about.
@@ -116,6 +120,10 @@ pub struct Listener {
     pub versions: Versions,
     /// Whether the user name takes the place of the client id.
     pub use_username_as_clientid: bool,
+    /// PUBLISH packets that all clients together may send in a second; 0 is no limit.
+    pub message_rate: u32,
+    /// Bytes that all clients together may send in a second; 0 is no limit.
+    pub byte_rate: u32,
     /// When the system asks a silent peer whether it is still there.
     pub tcp_keepalive: Option<TcpKeepalive>,
 }
@@ -214,6 +222,8 @@ impl Listener {
             auto_id_prefix: None,
             versions: Versions::ALL,
             use_username_as_clientid: false,
+            message_rate: 0,
+            byte_rate: 0,
             tcp_keepalive: None,
         }
     }
@@ -264,6 +274,8 @@ impl Config {
             allow_anonymous: true,
             allow_zero_length_clientid: true,
             auto_id_prefix: "auto-".to_owned(),
+            client_message_rate: 0,
+            client_byte_rate: 0,
             connect_timeout: 60,
             max_output_bytes: 4 * 1024 * 1024,
             global_max_output_bytes: None,

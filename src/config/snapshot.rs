@@ -169,6 +169,7 @@ mod tests {
             versions,
             any::<bool>(),
             prop::option::of((1..=32_767u16, 1..=32_767u16, 1..=127u8)),
+            (0..=0x7fff_ffffu32, 0..=0x7fff_ffffu32),
         )
             .prop_map(
                 |(
@@ -182,6 +183,7 @@ mod tests {
                     versions,
                     use_username_as_clientid,
                     keepalive,
+                    (message_rate, byte_rate),
                 )| {
                     Listener {
                         port,
@@ -193,6 +195,8 @@ mod tests {
                         auto_id_prefix,
                         versions,
                         use_username_as_clientid,
+                        message_rate,
+                        byte_rate,
                         tcp_keepalive: keepalive.map(|(idle_secs, interval_secs, count)| {
                             TcpKeepalive {
                                 idle_secs,
@@ -257,10 +261,12 @@ mod tests {
             clientid_prefixes in prop::option::of(text()),
             connect_timeout in 1..=u16::MAX,
             max_output_bytes in 4096..=0x7fff_ffffu32,
+            rates in (0..=0x7fff_ffffu32, 0..=0x7fff_ffffu32),
             global_max_output_bytes in prop::option::of(0..=u64::MAX / 2),
         ) -> Config {
             Config {
-                clientid_prefixes, connect_timeout, max_output_bytes, global_max_output_bytes, ..processes
+                clientid_prefixes, connect_timeout, max_output_bytes, global_max_output_bytes,
+                client_message_rate: rates.0, client_byte_rate: rates.1, ..processes
             }
         }
     }

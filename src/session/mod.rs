@@ -4,10 +4,12 @@
 
 pub mod connect;
 pub mod inbound;
+pub mod rate;
 pub mod window;
 
 pub use connect::{Admission, Refusal, Terms, admit, admit_again};
 pub use inbound::{Inbound, Received, Violation};
+pub use rate::{Credit, Rates};
 pub use window::{Place, Queued, QueuedMessage, Window};
 
 /// What may wait for a client, here as in the store.

@@ -57,6 +57,23 @@ pub static ROWS: &[Row] = &[
     )
     .accepts_any(),
     Row::new(
+        "client_byte_rate",
+        Kind::int_from(0),
+        "0",
+        "Bytes that one client may send in a second; 0 is no limit. Who was quiet may send those of a second at once. A \
+         client that sends more is not disconnected: it is not read until it has credit again. Only here, not in the \
+         original.",
+    )
+    .is(global!(client_byte_rate)),
+    Row::new(
+        "client_message_rate",
+        Kind::int_from(0),
+        "0",
+        "Messages that one client may publish in a second, as with client_byte_rate; 0 is no limit. Only here, not in \
+         the original.",
+    )
+    .is(global!(client_message_rate)),
+    Row::new(
         "clientid_prefixes",
         Kind::TEXT,
         "unset",

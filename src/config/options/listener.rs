@@ -73,6 +73,25 @@ pub static ROWS: &[Row] = &[
     .of(Scope::Listener, Reload::NewConnections)
     .is(of_listener!(auto_id_prefix)),
     Row::new(
+        "listener_byte_rate",
+        Kind::int_from(0),
+        "0",
+        "Bytes that all clients of this listener together may send in a second; 0 is no limit. Each worker has an equal \
+         part of it, rounded up, for the clients that it serves; they take turns. Who has to wait is not disconnected, \
+         but not read meanwhile. Only here, not in the original.",
+    )
+    .of(Scope::Listener, Reload::Applied)
+    .is(of_listener!(byte_rate)),
+    Row::new(
+        "listener_message_rate",
+        Kind::int_from(0),
+        "0",
+        "Messages that all clients of this listener together may publish in a second, as with listener_byte_rate; 0 is \
+         no limit. Only here, not in the original.",
+    )
+    .of(Scope::Listener, Reload::Applied)
+    .is(of_listener!(message_rate)),
+    Row::new(
         "max_connections",
         Kind::Int {
             min: i32::MIN as i64,

@@ -7,13 +7,14 @@ use foldhash::fast::RandomState;
 use slotmap::{Key, KeyData};
 
 use super::live::SeenLive;
+use super::rates::Pause;
 use super::shared::Shares;
 use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::ipc::mesh::WillRecord;
 use crate::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 use crate::net::output::Output;
-use crate::session::{Inbound, Terms, Window};
+use crate::session::{Credit, Inbound, Terms, Window};
 
 slotmap::new_key_type! {
     /// A connection of this worker; never reused for another one.
@@ -96,6 +97,10 @@ pub struct Connection {
     pub held_bytes: usize,
     /// The store wants it closed for this reason, once what it sent has been read; and how often it was looked at.
     pub evicting: Option<(u8, u16)>,
+    /// What it may send now, whether it waits for more, and whether the log said so.
+    pub credit: Credit,
+    pub pause: Pause,
+    pub slowed: bool,
     /// When bytes last came; before CONNECT, when the connection came.
     pub heard: Instant,
     /// When to look whether it has been silent for too long. An entry in the timers that comes earlier is of old.
@@ -205,6 +210,9 @@ impl Connection {
             greeted: false,
             held_bytes: 0,
             evicting: None,
+            credit: Credit::default(),
+            pause: Pause::No,
+            slowed: false,
             heard: now,
             look_at: now,
             reached: (0, 0),

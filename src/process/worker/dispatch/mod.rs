@@ -14,6 +14,7 @@ mod internal;
 mod live;
 mod members;
 mod publish;
+mod rates;
 mod say;
 mod shared;
 mod slow_readers;
@@ -36,6 +37,7 @@ use ending::Ending;
 pub use ending::HangUp;
 use fan_out::FanOut;
 use members::IndexJob;
+use rates::Pauses;
 use say::Held;
 pub use slow_readers::Machine;
 use strangers::Strangers;
@@ -115,6 +117,7 @@ pub struct Worker {
     /// What all members together hold on their heaps, as of a moment ago.
     heap_bytes: u64,
     machine: Machine,
+    pauses: Pauses,
 }
 
 impl Worker {
@@ -128,6 +131,7 @@ impl Worker {
     ) -> Self {
         let hash = FilterHash::new(hash_key);
         Self {
+            pauses: Pauses::new(&config),
             config,
             me,
             incarnation,
@@ -171,6 +175,7 @@ impl Worker {
     /// that would not be let in any more end.
     pub fn set_config(&mut self, config: Rc<Config>) {
         self.config = config;
+        self.set_rates();
         let refused = |(_, conn): &(ConnId, &Connection)| {
             conn.stage == Stage::Connected && still_admitted(conn, &self.config).is_err()
         };
@@ -214,6 +219,7 @@ impl Worker {
             && self.requests_waiting() < REQUESTS_WAITING_MAX
             && self.conns.get(id).is_some_and(|conn| {
                 !conn.is_full()
+                    && !conn.pause.is_on()
                     && conn.client.retained_waiting.len() < RETAINED_WAITING_MAX
                     && match conn.stage {
                         // Clients need not wait for CONNACK [MQTT-3.1.4-5], nor with closing; what they said before
@@ -272,7 +278,8 @@ impl Worker {
         }
     }
 
-    /// Acts on the whole packets at the start of `bytes`; returns how many bytes they were.
+    /// Acts on the whole packets at the start of `bytes`, as far as there is credit for them; returns how many bytes
+    /// they were.
     fn consume<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) -> usize {
         let mut used = 0;
         while let Some(conn) = self.conns.get(id) {
@@ -296,6 +303,11 @@ impl Worker {
                     break;
                 }
             };
+            let is_message = found.first >> 4 == 3;
+            if !self.has_credit(id, is_message, cx) {
+                break;
+            }
+            self.spend_credit(id, found.len, is_message, cx.now);
             used += found.len;
             if !conn.from.is_internal() {
                 count_packet(&mut self.counted.received, found.first);
@@ -398,7 +410,8 @@ impl Worker {
         if self.is_due(cx) {
             Some(cx.now)
         } else {
-            self.timers.next()
+            let due = [self.timers.next(), self.pauses_end(cx.now)];
+            due.into_iter().flatten().min()
         }
     }
 
