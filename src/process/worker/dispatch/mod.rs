@@ -304,14 +304,15 @@ impl Worker {
                 }
             };
             let is_message = found.first >> 4 == 3;
-            if !self.has_credit(id, is_message, cx) {
-                break;
-            }
-            self.spend_credit(id, found.len, is_message, cx.now);
-            used += found.len;
+            // What the broker itself says has no limits, and is not counted.
             if !conn.from.is_internal() {
+                if !self.has_credit(id, is_message, cx) {
+                    break;
+                }
+                self.spend_credit(id, found.len, is_message, cx.now);
                 count_packet(&mut self.counted.received, found.first);
             }
+            used += found.len;
             match decode::decode(found, version) {
                 Ok(packet) => self.packet(id, packet, cx),
                 Err(e) => self.malformed(id, e, cx),
