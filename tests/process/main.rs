@@ -9,4 +9,6 @@ mod harness;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod supervision;
