@@ -191,6 +191,8 @@ pub const RETAINED_STEPS_PER_TURN: usize = 2_000;
 pub const SHARED_STEPS_PER_TURN: usize = 2_000;
 /// Topics that one search for expired retained messages looks at.
 pub const RETAINED_SWEEP_STEPS: usize = 10_000;
+/// The same, for a message that finds no room among the retained ones.
+pub const RETAINED_SWEEP_STEPS_WHEN_FULL: usize = 100;
 /// Slices of retained messages that the store sends in one turn.
 pub const RETAINED_SLICES_PER_TURN: usize = 16;
 /// Bytes of filters whose retained messages one persistent session still has to get; what it subscribes to beyond

@@ -85,6 +85,10 @@ pub struct Config {
     pub max_packet_size: u32,
     /// The longest keep-alive in seconds; 0 is no limit.
     pub max_keepalive: u16,
+    /// Topics with a retained message at most; `u32::MAX` is no limit.
+    pub global_max_retained_messages: u32,
+    /// Minutes after which a retained message is forgotten; `None` is never.
+    pub retain_expiry_interval: Option<u32>,
     /// Whether retained messages are supported.
     pub retain_available: bool,
     /// Whether QoS 0 messages wait for persistent clients too.
@@ -290,6 +294,8 @@ impl Config {
             queue_policy: QueuePolicy::DropNewest,
             max_packet_size: 2_000_000,
             max_keepalive: 0,
+            global_max_retained_messages: u32::MAX,
+            retain_expiry_interval: None,
             retain_available: true,
             queue_qos0_messages: false,
             set_tcp_nodelay: false,

@@ -274,6 +274,17 @@ impl Setting for Option<u64> {
     }
 }
 
+impl Setting for Option<u32> {
+    fn set(&mut self, value: Value) {
+        if let Value::Int(n) = value {
+            *self = u32::try_from(n).ok();
+        }
+    }
+    fn show(&self) -> Option<String> {
+        self.map(|n| n.to_string())
+    }
+}
+
 impl Setting for SocketDomain {
     fn set(&mut self, value: Value) {
         if let Value::Text(word) = value {
