@@ -122,6 +122,12 @@ pub struct Listener {
     pub auto_id_prefix: Option<String>,
     /// The protocol versions that are accepted.
     pub versions: Versions,
+    /// Topic aliases that a 5.0 client may set.
+    pub max_topic_alias: u16,
+    /// Topic aliases that the broker sets at most towards a 5.0 client.
+    pub max_topic_alias_broker: u16,
+    /// What stands before every topic of its clients, who do not see it.
+    pub mount_point: Option<String>,
     /// Whether the user name takes the place of the client id.
     pub use_username_as_clientid: bool,
     /// PUBLISH packets that all clients together may send in a second; 0 is no limit.
@@ -225,6 +231,9 @@ impl Listener {
             allow_anonymous: None,
             auto_id_prefix: None,
             versions: Versions::ALL,
+            max_topic_alias: 10,
+            max_topic_alias_broker: 10,
+            mount_point: None,
             use_username_as_clientid: false,
             message_rate: 0,
             byte_rate: 0,
