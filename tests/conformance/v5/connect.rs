@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{MALFORMED, closed, expiring, has, properties, rejected, rejects, stored};
+use super::{
+    MALFORMED, SMALL_MESSAGES, closed, expiring, has, properties, rejected, rejects, stored,
+};
 use crate::harness::broker::Setup;
 use crate::harness::client::Client;
 use crate::wire::{
@@ -52,7 +54,9 @@ pub const TESTS: &[Test] = &[
     ]),
     test!(without_a_maximum_there_are_no_aliases).checks(&["MQTT-3.1.2-27"]),
     test!(response_information_is_sent_only_if_asked_for).checks(&["MQTT-3.1.2-28"]),
-    test!(problem_information_can_be_declined).checks(&["MQTT-3.1.2-29"]),
+    test!(problem_information_can_be_declined)
+        .setup(SMALL_MESSAGES)
+        .checks(&["MQTT-3.1.2-29"]),
     test!(every_field_is_found_in_its_place).checks(&["MQTT-3.1.3-1", "MQTT-3.1.2-9"]),
     test!(short_ids_of_letters_and_digits_are_taken).checks(&["MQTT-3.1.3-5"]),
     test!(an_empty_id_is_replaced).checks(&["MQTT-3.1.3-6", "MQTT-3.1.3-7", "MQTT-3.2.2-16"]),
@@ -438,7 +442,11 @@ fn response_information_is_sent_only_if_asked_for(bench: &Bench<'_>) {
 fn provoke_reasons(bench: &Bench<'_>, client: &mut Client) -> Vec<Vec<u8>> {
     let topic = bench.topic("nobody");
     let shared = format!("$share/g/{topic}");
+    let large = "x".repeat(101);
     let asked = [
+        publish(&topic, &large, 1, 7).bytes(V5),
+        publish(&topic, &large, 2, 8).bytes(V5),
+        publish("$SYS/x", "x", 1, 9).bytes(V5),
         publish(&topic, "x", 1, 1).bytes(V5),
         publish(&topic, "x", 2, 2).bytes(V5),
         ack(PUBREL, 2),
