@@ -25,6 +25,10 @@ pub const FILTERS_PER_PACKET_MAX: usize = CONTROL_PACKET_BYTES_MAX / 3;
 
 /// Bytes read from one connection in one turn of the loop; the rest waits for the next turn.
 pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
+/// What a client that has been quiet may send at once, in time at its rate (`client_message_rate` and the like).
+pub const RATE_BURST_MILLIS: u64 = 1000;
+/// Seconds that a packet far beyond its rate makes its client wait at most, so that nobody waits for ever.
+pub const RATE_DEBT_SECS_MAX: u64 = 600;
 /// `max_output_bytes` at least: room for the packets that answer one read.
 pub const OUTPUT_BYTES_MIN: i64 = 4096;
 /// `global_max_output_bytes auto` is this part of the machine's memory (one eighth).
@@ -53,8 +57,12 @@ pub const RECORD_BYTES_MAX: usize = REMAINING_LENGTH_MAX + 1024 * 1024;
 pub const WINDOW_MESSAGES_MAX: u16 = 60_000;
 /// Inbound QoS 2 messages that one client may have unreleased (our Receive Maximum for v5; others are closed).
 pub const QOS2_RECEIVED_MAX: usize = 65_535;
-/// Topic aliases that a v5 client may set, as in the original.
-pub const TOPIC_ALIAS_MAX: u16 = 10;
+/// Bytes of the topics that have an alias towards one client, all together. Further topics get none.
+pub const ALIASED_TOPIC_BYTES_MAX: usize = 128 * 1024;
+/// A mount point. Longer ones are refused: what is left for topics must be worth it.
+pub const MOUNT_POINT_BYTES_MAX: usize = 32_768;
+/// Separators in a mount point, for the same reason.
+pub const MOUNT_POINT_LEVELS_MAX: usize = 100;
 /// Retained messages in one slice of an answer.
 pub const RETAINED_SLICE_BYTES: usize = 64 * 1024;
 /// Filters in one slice of an index or of a session's subscriptions.
@@ -128,6 +136,8 @@ pub const CONTROL_MESSAGE_BYTES_MAX: usize = 128;
 pub const CONTROL_QUEUE_MAX: usize = 4096;
 /// How long a member that was told to stop, or whose supervisor is gone, may take for each step.
 pub const STOP_STEP_MILLIS: u64 = 2000;
+/// How long control rests when its connection to a worker has ended, before it asks for another.
+pub const SEVERED_REST_MILLIS: u64 = 100;
 /// How soon a member tries again what does not wake it: log lines for a full pipe, messages for a busy supervisor.
 pub const RETRY_MILLIS: u64 = 10;
 /// Seconds that a new child waits for its first control message.
@@ -187,6 +197,8 @@ pub const RETAINED_STEPS_PER_TURN: usize = 2_000;
 pub const SHARED_STEPS_PER_TURN: usize = 2_000;
 /// Topics that one search for expired retained messages looks at.
 pub const RETAINED_SWEEP_STEPS: usize = 10_000;
+/// The same, for a message that finds no room among the retained ones.
+pub const RETAINED_SWEEP_STEPS_WHEN_FULL: usize = 100;
 /// Slices of retained messages that the store sends in one turn.
 pub const RETAINED_SLICES_PER_TURN: usize = 16;
 /// Bytes of filters whose retained messages one persistent session still has to get; what it subscribes to beyond

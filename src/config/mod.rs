@@ -52,6 +52,10 @@ pub struct Config {
     pub allow_zero_length_clientid: bool,
     /// What assigned client ids start with, where a listener does not say otherwise.
     pub auto_id_prefix: String,
+    /// PUBLISH packets that one client may send in a second; 0 is no limit.
+    pub client_message_rate: u32,
+    /// Bytes that one client may send in a second; 0 is no limit.
+    pub client_byte_rate: u32,
     /// Seconds that a connection may take to be let in.
     pub connect_timeout: u16,
     /// Bytes that wait to be written to one connection, about.
@@ -81,10 +85,16 @@ pub struct Config {
     pub max_packet_size: u32,
     /// The longest keep-alive in seconds; 0 is no limit.
     pub max_keepalive: u16,
+    /// Topics with a retained message at most; `u32::MAX` is no limit.
+    pub global_max_retained_messages: u32,
+    /// Minutes after which a retained message is forgotten; `None` is never.
+    pub retain_expiry_interval: Option<u32>,
     /// Whether retained messages are supported.
     pub retain_available: bool,
     /// Whether QoS 0 messages wait for persistent clients too.
     pub queue_qos0_messages: bool,
+    /// Whether messages go out at the QoS of the subscription, even if they were published at a lower one.
+    pub upgrade_outgoing_qos: bool,
     /// Whether Nagle's algorithm is off on client connections.
     pub set_tcp_nodelay: bool,
     /// Seconds after which an absent persistent client is forgotten, whatever it asked for; `None` is never.
@@ -114,8 +124,18 @@ pub struct Listener {
     pub auto_id_prefix: Option<String>,
     /// The protocol versions that are accepted.
     pub versions: Versions,
+    /// Topic aliases that a 5.0 client may set.
+    pub max_topic_alias: u16,
+    /// Topic aliases that the broker sets at most towards a 5.0 client.
+    pub max_topic_alias_broker: u16,
+    /// What stands before every topic of its clients, who do not see it.
+    pub mount_point: Option<String>,
     /// Whether the user name takes the place of the client id.
     pub use_username_as_clientid: bool,
+    /// PUBLISH packets that all clients together may send in a second; 0 is no limit.
+    pub message_rate: u32,
+    /// Bytes that all clients together may send in a second; 0 is no limit.
+    pub byte_rate: u32,
     /// When the system asks a silent peer whether it is still there.
     pub tcp_keepalive: Option<TcpKeepalive>,
 }
@@ -213,7 +233,12 @@ impl Listener {
             allow_anonymous: None,
             auto_id_prefix: None,
             versions: Versions::ALL,
+            max_topic_alias: 10,
+            max_topic_alias_broker: 10,
+            mount_point: None,
             use_username_as_clientid: false,
+            message_rate: 0,
+            byte_rate: 0,
             tcp_keepalive: None,
         }
     }
@@ -264,6 +289,8 @@ impl Config {
             allow_anonymous: true,
             allow_zero_length_clientid: true,
             auto_id_prefix: "auto-".to_owned(),
+            client_message_rate: 0,
+            client_byte_rate: 0,
             connect_timeout: 60,
             max_output_bytes: 4 * 1024 * 1024,
             global_max_output_bytes: None,
@@ -278,13 +305,21 @@ impl Config {
             queue_policy: QueuePolicy::DropNewest,
             max_packet_size: 2_000_000,
             max_keepalive: 0,
+            global_max_retained_messages: u32::MAX,
+            retain_expiry_interval: None,
             retain_available: true,
             queue_qos0_messages: false,
+            upgrade_outgoing_qos: false,
             set_tcp_nodelay: false,
             persistent_client_expiration: None,
             message_size_limit: u32::MAX,
             sys_interval: 10,
         }
+    }
+
+    /// Whether persistent sessions get everything through the store, where it waits for them, and nothing directly.
+    pub const fn stores_every_qos(&self) -> bool {
+        self.queue_qos0_messages || self.upgrade_outgoing_qos
     }
 
     /// Whether anonymous clients may connect to `listener`.

@@ -167,8 +167,10 @@ mod tests {
             any::<Option<bool>>(),
             prop::option::of(text()),
             versions,
+            (any::<u16>(), any::<u16>(), prop::option::of(text())),
             any::<bool>(),
             prop::option::of((1..=32_767u16, 1..=32_767u16, 1..=127u8)),
+            (0..=0x7fff_ffffu32, 0..=0x7fff_ffffu32),
         )
             .prop_map(
                 |(
@@ -180,8 +182,10 @@ mod tests {
                     allow_anonymous,
                     auto_id_prefix,
                     versions,
+                    (max_topic_alias, max_topic_alias_broker, mount_point),
                     use_username_as_clientid,
                     keepalive,
+                    (message_rate, byte_rate),
                 )| {
                     Listener {
                         port,
@@ -192,7 +196,13 @@ mod tests {
                         allow_anonymous,
                         auto_id_prefix,
                         versions,
+                        max_topic_alias,
+                        max_topic_alias_broker,
+                        mount_point: mount_point
+                            .filter(|m| !m.contains(['+', '#']) && !m.starts_with('$')),
                         use_username_as_clientid,
+                        message_rate,
+                        byte_rate,
                         tcp_keepalive: keepalive.map(|(idle_secs, interval_secs, count)| {
                             TcpKeepalive {
                                 idle_secs,
@@ -257,10 +267,12 @@ mod tests {
             clientid_prefixes in prop::option::of(text()),
             connect_timeout in 1..=u16::MAX,
             max_output_bytes in 4096..=0x7fff_ffffu32,
+            rates in (0..=0x7fff_ffffu32, 0..=0x7fff_ffffu32),
             global_max_output_bytes in prop::option::of(0..=u64::MAX / 2),
         ) -> Config {
             Config {
-                clientid_prefixes, connect_timeout, max_output_bytes, global_max_output_bytes, ..processes
+                clientid_prefixes, connect_timeout, max_output_bytes, global_max_output_bytes,
+                client_message_rate: rates.0, client_byte_rate: rates.1, ..processes
             }
         }
     }
@@ -268,11 +280,13 @@ mod tests {
     prop_compose! {
         fn any_config()(
             processes in kept_by_workers(),
-            flags in any::<[bool; 5]>(),
+            flags in any::<[bool; 6]>(),
             auto_id_prefix in text(),
             global_max_clients in -1..=i32::MAX,
             global_max_connections in -1..=i32::MAX,
             max_inflight_messages in 1..=u16::MAX,
+            global_max_retained_messages in prop_oneof![Just(u32::MAX), 1..=0x7fff_ffffu32],
+            retain_expiry_interval in prop::option::of(1..=10_000_000u32),
             max_inflight_bytes in prop_oneof![Just(u64::MAX), 1..=0x7fff_ffffu64],
             global_max_queued_bytes in prop_oneof![Just(u64::MAX), 1..=u64::MAX / 4],
             queue_policy in prop_oneof![Just(QueuePolicy::DropNewest), Just(QueuePolicy::DropOldest)],
@@ -284,12 +298,14 @@ mod tests {
             message_size_limit in prop_oneof![Just(u32::MAX), 1..=268_435_455u32],
             sys_interval in any::<u16>(),
         ) -> Config {
-            let [allow_anonymous, allow_zero_length_clientid, retain_available, queue_qos0_messages, set_tcp_nodelay] =
-                flags;
+            let [
+                allow_anonymous, allow_zero_length_clientid, retain_available, queue_qos0_messages, set_tcp_nodelay,
+                upgrade_outgoing_qos,
+            ] = flags;
             Config {
                 allow_anonymous, allow_zero_length_clientid, retain_available, queue_qos0_messages, set_tcp_nodelay,
-                auto_id_prefix, global_max_clients, global_max_connections, max_inflight_messages,
-                max_inflight_bytes, global_max_queued_bytes, queue_policy, max_queued_messages, max_queued_bytes, max_packet_size,
+                upgrade_outgoing_qos, auto_id_prefix, global_max_clients, global_max_connections, max_inflight_messages,
+                max_inflight_bytes, global_max_queued_bytes, global_max_retained_messages, retain_expiry_interval, queue_policy, max_queued_messages, max_queued_bytes, max_packet_size,
                 max_keepalive, persistent_client_expiration, message_size_limit, sys_interval, ..processes
             }
         }

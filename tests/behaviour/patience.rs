@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::broker::Setup;
-use crate::wire::{PINGREQ, PINGRESP, V311, connect, publish};
+use crate::wire::{Got, PINGREQ, PINGRESP, PUBACK, V5, V311, connect, publish};
 use crate::{Bench, Test, test};
 
 pub const TESTS: &[Test] = &[
@@ -17,6 +17,12 @@ pub const TESTS: &[Test] = &[
     test!(when_too_much_waits_for_clients_that_do_not_read_they_go)
         .setup(Setup::With(ALL_OUTPUT))
         .original_breaks(NO_OPTION),
+    test!(a_client_over_its_rate_waits_and_loses_nothing)
+        .setup(Setup::With(CLIENT_RATE))
+        .original_breaks(NO_OPTION),
+    test!(a_listener_over_its_rate_slows_its_clients_down)
+        .setup(Setup::With(LISTENER_RATE))
+        .original_breaks(NO_OPTION),
 ];
 
 const NO_OPTION: &str = "has no such option";
@@ -25,6 +31,8 @@ const SMALL_OUTPUT: &str = "allow_anonymous true\nmax_output_bytes 20000\n";
 /// For four workers this is less than `max_output_bytes` for each.
 const ALL_OUTPUT: &str =
     "allow_anonymous true\nmax_output_bytes 20000000\nglobal_max_output_bytes 8000000\n";
+const CLIENT_RATE: &str = "allow_anonymous true\nclient_message_rate 20\n";
+const LISTENER_RATE: &str = "allow_anonymous true\nlistener_byte_rate 40000\n";
 
 fn whoever_does_not_connect_in_time_is_closed(bench: &Bench<'_>) {
     let start = Instant::now();
@@ -96,4 +104,60 @@ fn when_too_much_waits_for_clients_that_do_not_read_they_go(bench: &Bench<'_>) {
     while lazy[gone].bytes().is_some() {}
     publisher.ping();
     eager.ping();
+}
+
+fn a_client_over_its_rate_waits_and_loses_nothing(bench: &Bench<'_>) {
+    let topic = bench.topic("t");
+    let mut subscriber = bench.clean(V311, "subscriber");
+    subscriber.subscribe(&topic, 0);
+    // With a keep-alive that is shorter than what it has to wait.
+    let mut fast = bench.client(&connect(V5, &bench.id("fast")).keep_alive(1));
+    let mut other = bench.clean(V311, "other");
+    let start = Instant::now();
+    let all: Vec<u8> = (1..=80u16)
+        .flat_map(|n| publish(&topic, &n.to_string(), 1, n).bytes(V5))
+        .collect();
+    fast.send(&all);
+    for n in 1..=80u16 {
+        fast.expect(Got::Ack(PUBACK, n, 0));
+        subscriber.expect_message(&topic, &n.to_string(), 0, false);
+        other.ping();
+    }
+    // A burst of 20, and the others at 20 a second.
+    assert!(
+        start.elapsed() >= Duration::from_millis(2950),
+        "{:?}",
+        start.elapsed()
+    );
+    fast.ping();
+}
+
+fn a_listener_over_its_rate_slows_its_clients_down(bench: &Bench<'_>) {
+    let topic = bench.topic("t");
+    let mut clients: Vec<_> = ["one", "two"]
+        .map(|name| {
+            let mut client = bench.socket_on(0);
+            client.connect(&connect(V311, &bench.id(name)));
+            client
+        })
+        .into();
+    let part = 40_000 / bench.broker.workers.max(1);
+    let payload = "x".repeat(part / 10);
+    let start = Instant::now();
+    for client in &mut clients {
+        for id in 1..=20 {
+            client.send(&publish(&topic, &payload, 1, id).bytes(V311));
+        }
+    }
+    for client in &mut clients {
+        for id in 1..=20 {
+            client.expect(Got::Ack(PUBACK, id, 0));
+        }
+    }
+    // Four seconds' worth, of which a burst of one second passes at once.
+    assert!(
+        start.elapsed() >= Duration::from_millis(2900),
+        "{:?}",
+        start.elapsed()
+    );
 }

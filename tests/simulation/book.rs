@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::limits::QueueLimit;
 use mosquitto::base::clock::Instant;
 use mosquitto::mqtt::{Filter, Qos, RetainHandling, SubscriptionOptions, Topic};
 
@@ -45,11 +46,20 @@ pub struct Session {
     pub persistent: bool,
     pub subscriptions: Vec<Subscription>,
     pub received: Vec<Delivery>,
+    /// The same of shared subscriptions.
+    pub memberships: Vec<Subscription>,
+    pub shared: Vec<Delivery>,
     /// The session ended, or something died that may take its messages along.
     pub ended: Option<u64>,
+    /// When the last acknowledgement of a message was sent.
+    pub over: BTreeMap<u64, u64>,
+    /// From when until when the broker surely knew that the client was away.
+    pub away: Vec<(u64, u64)>,
     /// Connections that it has had.
     pub connections: u32,
     pub began: u64,
+    /// The connection that brought its CONNACK.
+    pub pipe: usize,
 }
 
 /// One SUBSCRIBE.
@@ -65,6 +75,8 @@ pub struct Subscription {
     /// Another SUBSCRIBE or an UNSUBSCRIBE for the filter was sent, and was answered.
     pub until: Option<u64>,
     pub closed: Option<u64>,
+    /// When an UNSUBSCRIBE for it was sent.
+    pub left: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -83,6 +95,8 @@ pub struct Delivery {
     pub now: Instant,
     /// When it was sent at the earliest: its connection was open, and the window had room.
     pub earliest: Instant,
+    /// The connection that brought it.
+    pub pipe: usize,
 }
 
 /// What must become of a will.
@@ -105,15 +119,29 @@ pub struct Book {
     pub not_before: BTreeMap<u64, Instant>,
     /// When the store was killed last: sessions and retained messages of before are gone.
     pub store_death: Option<u64>,
+    /// What a queue may hold, if that matters, and each client's window.
+    pub queue: Option<QueueLimit>,
+    pub windows: BTreeMap<usize, usize>,
+    /// What was seen to be wrong while it happened.
+    pub trouble: Option<String>,
     /// When everything had been heard that was said.
     pub rests: Vec<u64>,
     /// Wills by number.
     pub wills: BTreeMap<u64, Fate>,
     /// Sessions that subscribed at the very end to see what is retained.
     pub readers: Vec<usize>,
+    /// When one end of each connection closed it, or died; and when the broker's end did.
+    pub pipe_ends: BTreeMap<usize, u64>,
+    pub broker_ends: BTreeMap<usize, u64>,
 }
 
 impl Book {
+    /// The broker's end of a connection is closed.
+    pub fn broker_closed(&mut self, pipe: usize, step: u64) {
+        self.pipe_ends.entry(pipe).or_insert(step);
+        self.broker_ends.entry(pipe).or_insert(step);
+    }
+
     /// A new message; its number.
     pub fn note(&mut self, publish: Publish) -> u64 {
         self.publishes.push(publish);
@@ -125,7 +153,7 @@ impl Book {
         &mut self,
         client: usize,
         persistent: bool,
-        opened: Moment,
+        (opened, pipe): (Moment, usize),
         at: Moment,
     ) -> usize {
         // CONNACK may have been written by a worker that had not heard of the store's death.
@@ -135,9 +163,14 @@ impl Book {
             persistent,
             subscriptions: Vec::new(),
             received: Vec::new(),
+            memberships: Vec::new(),
+            shared: Vec::new(),
             ended,
+            over: BTreeMap::new(),
+            away: Vec::new(),
             connections: 1,
             began: at.step,
+            pipe,
         });
         self.sessions.len() - 1
     }
@@ -162,6 +195,17 @@ impl Book {
     /// Whether what this connection said since is safe from the store's deaths so far.
     pub fn is_after_store_death(&self, opened: u64) -> bool {
         self.store_death.is_none_or(|death| opened > death)
+    }
+}
+
+impl Session {
+    /// Where subscriptions to such a filter are noted.
+    pub fn subscriptions_to(&mut self, filter: &str) -> &mut Vec<Subscription> {
+        if filter.starts_with("$share/") {
+            &mut self.memberships
+        } else {
+            &mut self.subscriptions
+        }
     }
 }
 

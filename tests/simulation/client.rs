@@ -1,5 +1,7 @@
 //! A client of the simulation: keeps its session as the standard says, and the book.
 
+mod aliases;
+mod connection;
 mod doubt;
 mod window;
 
@@ -9,18 +11,17 @@ use mosquitto::base::clock::Instant;
 use mosquitto::mqtt::decode::decode;
 use mosquitto::mqtt::encode::encode;
 use mosquitto::mqtt::frame::frame;
-use mosquitto::mqtt::property::PropertyId;
 use mosquitto::mqtt::{
-    Ack, Connack, Connect, Disconnect, Filter, Packet, PacketId, Properties, PropertiesBuilder,
-    Property, Publish, Qos, Subscribe, SubscriptionOptions, Topic, Unsubscribe, Version, Will,
+    Ack, Filter, Packet, PacketId, Properties, PropertiesBuilder, Property, Publish, Qos,
+    Subscribe, SubscriptionOptions, Topic, Unsubscribe, Version,
 };
 
-use crate::book::{self, Book, Delivery, Fate, Moment, Subscription};
+use crate::book::{self, Book, Delivery, Moment, Subscription};
+use crate::groups;
 use crate::trace::trace;
+use aliases::Aliases;
 use window::Window;
 
-/// What a connection is told whose claim another one superseded.
-const SUPERSEDED: u8 = 0x80;
 /// What DISCONNECT says when another connection has the id, and when the store has died.
 const TAKEN_OVER: u8 = 0x8e;
 const STARTS_OVER: u8 = 0x80;
@@ -39,10 +40,19 @@ pub struct Client {
     /// The Receive Maximum that it sends, and what it then may be sent unacknowledged.
     pub takes: u16,
     pub window: Window,
+    pub aliases: Aliases,
     /// It comes with and without clean start, and with sessions that last and do not.
     pub changes: bool,
     /// It refuses some messages.
     pub refuses: bool,
+    /// One of its connections may have had a session that lasts; and it was turned away just now.
+    pub ever_lasted: bool,
+    pub may_be_refused: bool,
+    pub turned_away: bool,
+    /// What the last PUBACK said.
+    pub last_code: u8,
+    /// It subscribes to groups, and to nothing else that matches what they get.
+    pub shares: bool,
     pub link: Link,
     /// When this connection was opened, and the last one lost.
     pub opened: Moment,
@@ -67,10 +77,12 @@ pub struct Client {
     receive_maximum: usize,
     /// Packet ids of QoS 2 messages that came and were not released.
     received: BTreeSet<u16>,
+    /// What came with each packet id.
+    numbers: BTreeMap<u16, u64>,
     /// Acknowledgements that it has not sent yet.
     owed: VecDeque<Owed>,
-    /// Unanswered SUBSCRIBEs, by their place in the book's session.
-    subscribing: BTreeMap<u16, usize>,
+    /// Unanswered SUBSCRIBEs: their filter, and their place among the session's subscriptions in the book.
+    subscribing: BTreeMap<u16, (String, usize)>,
     /// Unanswered UNSUBSCRIBEs, and how many SUBSCRIBEs were before them.
     unsubscribing: BTreeMap<u16, (String, usize)>,
     /// The will of this connection, by its number in the book.
@@ -134,8 +146,14 @@ impl Client {
             expiry: FOREVER,
             takes: u16::MAX,
             window: Window::new(usize::MAX - 1),
+            aliases: Aliases::default(),
             changes: false,
             refuses: false,
+            ever_lasted: false,
+            may_be_refused: false,
+            turned_away: false,
+            last_code: 0,
+            shares: false,
             link: Link::Down,
             opened: Moment::default(),
             lost: Moment::default(),
@@ -151,66 +169,13 @@ impl Client {
             outgoing: Vec::new(),
             receive_maximum: 0,
             received: BTreeSet::new(),
+            numbers: BTreeMap::new(),
             owed: VecDeque::new(),
             subscribing: BTreeMap::new(),
             unsubscribing: BTreeMap::new(),
             will: None,
             will_delay: 0,
         }
-    }
-
-    /// CONNECT with a will of this number and delay, if any.
-    pub fn connect(
-        &mut self,
-        pipe: usize,
-        will: Option<(u64, u32)>,
-        book: &mut Book,
-        at: Moment,
-    ) -> Vec<u8> {
-        self.link = Link::Opening(pipe);
-        self.opened = at;
-        self.window.open(at.now);
-        self.gone = None;
-        self.must_begin = std::mem::take(&mut self.has_expired);
-        self.may_end &= self.has_rivals;
-        if self.clean {
-            book.session_may_end(self.index);
-        }
-        self.will = will.map(|(number, _)| number);
-        self.will_delay = will.map_or(0, |(_, delay)| delay);
-        let payload = self.will.map(|n| n.to_string());
-        let topic = format!("will/{}", self.index);
-        let mut properties = PropertiesBuilder::default();
-        let mut will_properties = PropertiesBuilder::default();
-        if self.version == Version::V5 {
-            if self.persistent {
-                properties.push(Property::SessionExpiryInterval(self.expiry));
-            }
-            if self.takes < u16::MAX {
-                properties.push(Property::ReceiveMaximum(self.takes));
-            }
-            if self.will_delay > 0 {
-                will_properties.push(Property::WillDelayInterval(self.will_delay));
-            }
-        }
-        let connect = Connect {
-            version: self.version,
-            bridge: false,
-            clean_start: self.clean,
-            keep_alive: 0,
-            properties: properties.as_properties(),
-            client_id: &self.id,
-            will: payload.as_ref().map(|payload| Will {
-                qos: Qos::AtLeastOnce,
-                retain: false,
-                topic: Topic::new(&topic).unwrap(),
-                payload: payload.as_bytes(),
-                properties: will_properties.as_properties(),
-            }),
-            username: None,
-            password: None,
-        };
-        self.bytes(&Packet::Connect(connect))
     }
 
     fn bytes(&self, packet: &Packet<'_>) -> Vec<u8> {
@@ -281,7 +246,7 @@ impl Client {
     }
 
     fn publish_bytes(
-        &self,
+        &mut self,
         number: u64,
         packet_id: Option<PacketId>,
         dup: bool,
@@ -296,11 +261,16 @@ impl Client {
         if let Some(secs) = publish.expiry {
             properties.push(Property::MessageExpiryInterval(secs));
         }
+        let alias = self.aliases.choose(&publish.topic, number);
+        if let Some((alias, _)) = alias {
+            properties.push(Property::TopicAlias(alias));
+        }
+        let says_topic = alias.is_none_or(|(_, says)| says);
         self.bytes(&Packet::Publish(Publish {
             dup,
             qos: publish.qos,
             retain: publish.retain,
-            topic: Topic::new(&publish.topic),
+            topic: Topic::new(&publish.topic).filter(|_| says_topic),
             packet_id,
             properties: properties.as_properties(),
             payload: payload.as_bytes(),
@@ -328,10 +298,11 @@ impl Client {
                 ..Default::default()
             };
         }
-        let session = self.session.map(|s| &mut book.sessions[s].subscriptions);
-        let subscriptions = session.expect("subscribes only with a session");
-        self.subscribing
-            .insert(packet_id.get(), subscriptions.len());
+        let session = self.session.map(|s| &mut book.sessions[s]);
+        let session = session.expect("subscribes only with a session");
+        let subscriptions = session.subscriptions_to(filter);
+        let place = (filter.to_owned(), subscriptions.len());
+        self.subscribing.insert(packet_id.get(), place);
         subscriptions.push(Subscription {
             filter: filter.to_owned(),
             options: kept,
@@ -340,6 +311,7 @@ impl Client {
             from: None,
             until: None,
             closed: None,
+            left: None,
         });
         trace!(
             at.step,
@@ -358,9 +330,14 @@ impl Client {
     pub fn unsubscribe(&mut self, filter: &str, book: &mut Book, at: Moment) -> Vec<u8> {
         self.end_subscription(filter, book, at);
         let packet_id = self.packet_id();
-        let before = self
-            .session
-            .map_or(0, |s| book.sessions[s].subscriptions.len());
+        let session = self.session.map(|s| &mut book.sessions[s]);
+        let before = session.map_or(0, |session| {
+            let subscriptions = session.subscriptions_to(filter);
+            for subscription in subscriptions.iter_mut().filter(|s| s.filter == filter) {
+                subscription.left.get_or_insert(at.step);
+            }
+            subscriptions.len()
+        });
         self.unsubscribing
             .insert(packet_id.get(), (filter.to_owned(), before));
         trace!(at.step, "client {} unsubscribes {filter}", self.index);
@@ -376,7 +353,7 @@ impl Client {
         let Some(session) = self.session.and_then(|s| book.sessions.get_mut(s)) else {
             return;
         };
-        let subscriptions = session.subscriptions.iter_mut();
+        let subscriptions = session.subscriptions_to(filter).iter_mut();
         for subscription in subscriptions.filter(|s| s.filter == filter) {
             subscription.until.get_or_insert(at.step);
         }
@@ -387,102 +364,14 @@ impl Client {
         let Some(session) = self.session.and_then(|s| book.sessions.get_mut(s)) else {
             return;
         };
-        let subscriptions = session.subscriptions.iter_mut().take(before);
+        let subscriptions = session.subscriptions_to(filter).iter_mut().take(before);
         for subscription in subscriptions.filter(|s| s.filter == filter) {
             subscription.closed.get_or_insert(at.step);
         }
     }
 
-    /// DISCONNECT, and the will that it removes, if any. Whether that will comes is open until the broker has read it.
-    pub fn disconnect(
-        &mut self,
-        (with_will, is_alone): (bool, bool),
-        book: &mut Book,
-        at: Moment,
-    ) -> (Vec<u8>, Option<u64>) {
-        let with_will = with_will && self.version == Version::V5;
-        let mut removed = None;
-        if with_will {
-            self.cut(is_alone, book, at);
-        } else if let Some(number) = self.will.filter(|_| matches!(self.link, Link::Up(_))) {
-            book.wills.insert(number, Fate::May);
-            removed = Some(number);
-        }
-        let packet = Packet::Disconnect(Disconnect {
-            code: if with_will { 4 } else { 0 },
-            properties: Properties::NONE,
-        });
-        (self.bytes(&packet), removed)
-    }
-
-    /// The connection ends without a good-bye: its will must come. It may have ended at `at.now` already.
-    /// `is_alone`: no older connection of this client can still take the session over.
-    pub fn cut(&mut self, is_alone: bool, book: &mut Book, at: Moment) {
-        let (Link::Up(_), Some(number)) = (self.link, self.will) else {
-            return;
-        };
-        if book.wills.get(&number) != Some(&Fate::May) {
-            return;
-        }
-        let lives = if self.persistent { self.expiry } else { 0 };
-        let delay = u64::from(self.will_delay.min(lives));
-        // An older connection may end the session, and with it the delay.
-        let may_end = self.may_end || !is_alone;
-        if !may_end && book.is_after_store_death(self.opened.step) {
-            book.not_before.insert(number, at.now.after_secs(delay));
-        }
-        let fate = match self.will_delay.min(lives) {
-            0 => Fate::Must,
-            _ if !is_alone => Fate::May,
-            delay => Fate::Delayed(at.now.after_secs(u64::from(delay))),
-        };
-        book.wills.insert(number, fate);
-    }
-
-    /// The connection is gone, for whatever reason; it may be so since `at.now`.
-    pub fn lost(&mut self, book: &mut Book, at: Moment) {
-        trace!(at.step, "client {} lost {:?}", self.index, self.link);
-        let was_up = matches!(self.link, Link::Up(_));
-        match self.link {
-            Link::Up(_) => self.lost = at,
-            // Whether its session went on for a while, it cannot know.
-            _ => {
-                self.missed_connack = true;
-                self.maybe_ended |= self.changes;
-                self.may_end |= self.changes;
-                self.doubt_wills(book);
-            }
-        }
-        self.link = Link::Down;
-        self.subscribing.clear();
-        self.unsubscribing.clear();
-        self.owed.clear();
-        self.will = None;
-        self.has_rivals = true;
-        if !self.persistent && was_up {
-            self.forget(book, at);
-        }
-    }
-
-    /// The broker surely knows that this client has no connection.
-    pub fn is_gone(&mut self, now: Instant) {
-        // Of a CONNECT without an answer nobody knows whether it was read.
-        let is_over = !self.persistent && !self.maybe_ended;
-        let lives = if is_over { 0 } else { self.expiry };
-        let since = *self.gone.get_or_insert(now);
-        self.has_expired |= now > since && now >= since.after_secs(u64::from(lives));
-    }
-
-    fn forget(&mut self, book: &mut Book, at: Moment) {
-        self.outgoing.clear();
-        self.received.clear();
-        if let Some(session) = self.session.take().and_then(|s| book.sessions.get_mut(s)) {
-            session.ended.get_or_insert(at.step);
-        }
-    }
-
     /// Sends acknowledgements that it owes, in order.
-    pub fn acknowledge(&mut self, most: usize, now: Instant) -> Vec<u8> {
+    pub fn acknowledge(&mut self, most: usize, book: &mut Book, at: Moment) -> Vec<u8> {
         let mut bytes = Vec::new();
         for _ in 0..most.min(self.owed.len()) {
             let Some(owed) = self.owed.pop_front() else {
@@ -490,7 +379,15 @@ impl Client {
             };
             bytes.extend(owed.ack);
             match owed.is_last {
-                true => self.window.free(owed.packet_id, now),
+                true => {
+                    self.window.free(owed.packet_id, at.now);
+                    let session = self.session.map(|s| &mut book.sessions[s]);
+                    if let (Some(session), Some(number)) =
+                        (session, self.numbers.remove(&owed.packet_id))
+                    {
+                        session.over.insert(number, at.step);
+                    }
+                }
                 false => self.window.pubrec(owed.packet_id),
             }
         }
@@ -560,14 +457,14 @@ impl Client {
             }
             Packet::Suback(suback) => {
                 let asked = self.subscribing.remove(&suback.packet_id.get());
-                let place = asked.ok_or("SUBACK for nothing")?;
+                let (filter, place) = asked.ok_or("SUBACK for nothing")?;
                 let session = self.session.ok_or("no session")?;
-                let subscription = &mut book.sessions[session].subscriptions[place];
+                let subscriptions = book.sessions[session].subscriptions_to(&filter);
+                let subscription = &mut subscriptions[place];
                 if suback.codes != [subscription.options.qos as u8] {
                     return Err(format!("SUBACK says {:?}", suback.codes));
                 }
                 subscription.from = Some(at.step);
-                let filter = subscription.filter.clone();
                 self.subscriptions_ended(&filter, place, book, at);
             }
             Packet::Unsuback(unsuback) => {
@@ -595,90 +492,6 @@ impl Client {
         }))
     }
 
-    /// CONNACK: the session begins or goes on, and what was not acknowledged is sent again [MQTT-4.4.0-1].
-    fn connected(
-        &mut self,
-        connack: &Connack<'_>,
-        book: &mut Book,
-        at: Moment,
-    ) -> Result<Vec<u8>, String> {
-        // Another connection of this client has claimed its id meanwhile; this one is about to be closed.
-        if connack.code == SUPERSEDED && self.has_rivals {
-            return Ok(Vec::new());
-        }
-        if connack.code != 0 {
-            return Err(format!("refused: {connack:?}"));
-        }
-        let maximum = connack.properties.find(PropertyId::ReceiveMaximum);
-        if let Some(Property::ReceiveMaximum(n)) = maximum {
-            self.receive_maximum = usize::from(n);
-        }
-        let Link::Opening(pipe) = self.link else {
-            return Err("CONNACK twice".into());
-        };
-        self.link = Link::Up(pipe);
-        // 3.1 has no such flag: the client can only believe that its session is still there.
-        let session = self.session.map(|s| &book.sessions[s]);
-        let known = session.is_some_and(|s| s.ended.is_none());
-        let is_silent = self.version == Version::V31 && !self.clean;
-        let present = connack.session_present || (is_silent && known);
-        if let Some(number) = self.will {
-            book.wills.insert(number, Fate::May);
-        }
-        self.settle_wills(present, book, at);
-        let maybe_ended = std::mem::replace(&mut self.maybe_ended, self.may_end);
-        if is_silent && !known && self.session.is_some() {
-            // It died with a store, or that was before this CONNACK, or before the session began.
-            self.doubt_session(book, at);
-            return Ok(self.resend(book));
-        }
-        if !present {
-            self.missed_connack = false;
-            let is_owed = known && !self.clean && !maybe_ended && at.now < self.expires();
-            if is_owed && book.is_after_store_death(self.opened.step) {
-                return Err("a persistent session is not present any more".into());
-            }
-            self.forget(book, at);
-            self.session = Some(book.begin_session(self.index, self.persistent, self.opened, at));
-            return Ok(Vec::new());
-        }
-        if self.clean {
-            return Err("a clean session is present".into());
-        }
-        if self.must_begin && !is_silent {
-            return Err("a session is present that has expired".into());
-        }
-        let has_expired = std::mem::take(&mut self.missed_connack) && at.now >= self.expires();
-        // Or it died with a store, and this one was begun by a connection that brought no CONNACK.
-        if has_expired || maybe_ended || !known {
-            self.doubt_session(book, at);
-        }
-        match self.session {
-            Some(session) => book.sessions[session].connections += 1,
-            // Its first CONNACK was lost.
-            None => {
-                self.session = Some(book.begin_session(self.index, true, self.opened, at));
-            }
-        }
-        Ok(self.resend(book))
-    }
-
-    fn resend(&mut self, book: &mut Book) -> Vec<u8> {
-        let mut again = Vec::new();
-        for outgoing in &self.outgoing {
-            let id = PacketId::new(outgoing.packet_id).unwrap();
-            if outgoing.released {
-                again.extend(self.ack(Packet::Pubrel, id));
-            } else {
-                let publish = &mut book.publishes[outgoing.number as usize];
-                publish.resent = true;
-                publish.opened = self.opened.step;
-                again.extend(self.publish_bytes(outgoing.number, Some(id), true, book));
-            }
-        }
-        again
-    }
-
     fn on_publish(
         &mut self,
         publish: &Publish<'_>,
@@ -687,11 +500,23 @@ impl Client {
     ) -> Result<(), String> {
         let number = std::str::from_utf8(publish.payload).ok();
         let number = number.and_then(|s| s.parse::<u64>().ok());
+        let (mut ids, mut expiry, mut alias) = (Vec::new(), None, None);
+        for property in publish.properties.iter() {
+            match property {
+                Property::SubscriptionIdentifier(id) => ids.push(id),
+                Property::MessageExpiryInterval(secs) => expiry = Some(secs),
+                Property::TopicAlias(n) => alias = Some(n),
+                _ => {}
+            }
+        }
+        let topic = publish.topic.map_or("", Topic::as_str);
+        let topic = self.aliases.resolve(topic, alias)?;
         let session = self.session.ok_or("no session")?;
         let refused = self.refuses && number.is_some_and(|n| n % 5 == 0);
         let code = if refused { QUOTA_EXCEEDED } else { 0 };
         let (mut first, mut earliest) = (true, self.opened.now);
         if let Some(id) = publish.packet_id {
+            self.numbers.insert(id.get(), number.unwrap_or(u64::MAX));
             earliest = self.window.publish(id.get(), publish.payload.len())?;
             if publish.qos == Qos::ExactlyOnce {
                 // What is refused is over, and its packet id free.
@@ -701,7 +526,8 @@ impl Client {
                 self.owe(Packet::Puback, id, code);
             }
         }
-        let mut received = book.sessions[session].received.iter();
+        let of_session = &book.sessions[session];
+        let mut received = of_session.received.iter().chain(&of_session.shared);
         // It was refused before, and that was not heard.
         if refused && publish.dup && received.any(|d| Some(d.number) == number) {
             return Ok(());
@@ -710,17 +536,15 @@ impl Client {
         if !first || publish.payload.is_empty() {
             return Ok(());
         }
-        let (mut ids, mut expiry) = (Vec::new(), None);
-        for property in publish.properties.iter() {
-            match property {
-                Property::SubscriptionIdentifier(id) => ids.push(id),
-                Property::MessageExpiryInterval(secs) => expiry = Some(secs),
-                _ => {}
-            }
-        }
-        book.sessions[session].received.push(Delivery {
+        let session = &mut book.sessions[session];
+        let received = if self.shares && groups::is_shared(&topic) {
+            &mut session.shared
+        } else {
+            &mut session.received
+        };
+        received.push(Delivery {
             number: number.ok_or("a payload that nobody sent")?,
-            topic: publish.topic.map_or("", Topic::as_str).to_owned(),
+            topic,
             qos: publish.qos,
             dup: publish.dup,
             retain: publish.retain,
@@ -730,6 +554,7 @@ impl Client {
             step: at.step,
             now: at.now,
             earliest,
+            pipe: self.link.pipe().unwrap_or_default(),
         });
         Ok(())
     }
@@ -741,6 +566,7 @@ impl Client {
         book: &mut Book,
         at: Moment,
     ) -> Result<(), String> {
+        self.last_code = ack.code;
         let is_it = |o: &Outgoing| o.packet_id == ack.packet_id.get() && o.qos == qos;
         let place = self.outgoing.iter().position(is_it);
         let done = self

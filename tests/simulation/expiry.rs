@@ -34,6 +34,9 @@ impl Book {
                 })
             };
             let mut next = session.received.iter().filter(is_next);
+            if self.may_be_dropped(session, publish) {
+                continue;
+            }
             if let Some(next) = next.find(|d| is_owed(d.step)) {
                 return Err(format!(
                     "message {number} expired before {dies_at:?}: {publish:?}, but {next:?}"

@@ -6,6 +6,7 @@ use mosquitto::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 
 use crate::book::{Fate, Publish};
 use crate::client::{FOREVER, Link, Say};
+use crate::groups::GROUPS;
 use crate::world::{DieAt, Random, World};
 
 const QOS: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
@@ -22,7 +23,7 @@ const STORE: u64 = 4;
 pub fn history(seed: u64) -> Result<(), String> {
     let mut random = Random(seed);
     let workers = 1 + random.below(6);
-    let faults = random.below(6) as u64;
+    let mut faults = random.below(6) as u64;
     let mut config = Config::default_local();
     config.max_inflight_messages = random.one_of(&[20, 20, 2, 1]);
     config.max_queued_messages = 100_000;
@@ -32,10 +33,16 @@ pub fn history(seed: u64) -> Result<(), String> {
     config.queue_qos0_messages = random.one_in(5);
     let capacity = random.one_of(&[1, 2, 4, 16, 1000, 1000]);
     let mut world = World::new(random, workers, capacity, config);
+    let clients = 3 + world.random.below(6);
+    world.choose_limit(clients);
     world.rests = world.random.one_in(2);
     world.chunk = world.random.one_of(&[1, 7, 200, 200]);
-    for at in 0..3 + world.random.below(6) {
+    for at in 0..clients {
         add_client(&mut world, at);
+    }
+    // A connection that breaks in time has the same look as one that is turned away.
+    if world.is_limited() && world.random.one_in(2) {
+        faults = NOTHING;
     }
     world.settle()?;
     let steps = 400 + world.random.below(1200);
@@ -52,10 +59,21 @@ fn add_client(world: &mut World, at: usize) {
     let index = world.client(version, at.is_multiple_of(2));
     let window = usize::from(world.config.max_inflight_messages);
     let takes = world.random.one_of(&[u16::MAX, u16::MAX, 3, 2, 1]);
-    let expiry = world.random.one_of(&[FOREVER, FOREVER, 3, 10]);
+    // What a group is owed is known only as long as its members' sessions are surely there.
+    let shares = world.book.queue.is_none() && world.random.one_in(2);
+    let expiry = match shares {
+        true => FOREVER,
+        false => world.random.one_of(&[FOREVER, FOREVER, 3, 10]),
+    };
     let refuses = world.random.one_in(5);
-    let changes = world.random.one_in(3);
+    let changes = !shares && world.random.one_in(2);
+    let aliases = world.random.one_of(&[0, 0, 1, 2, 20]);
+    let sends_aliases = world.random.one_in(2);
+    let has_bytes = world.config.max_inflight_bytes < 1000;
+    let may_be_refused = world.is_limited();
     let client = &mut world.clients[index];
+    client.may_be_refused = may_be_refused;
+    client.shares = shares;
     client.changes = changes;
     client.window.most = window;
     client.window.bytes_most = world.config.max_inflight_bytes as usize;
@@ -64,7 +82,12 @@ fn add_client(world: &mut World, at: usize) {
         client.window.most = window.min(usize::from(takes));
         client.expiry = expiry;
         client.refuses = refuses;
+        client.aliases.takes = aliases;
+        client.aliases.sends = sends_aliases;
     }
+    // Bytes may close the window earlier.
+    let window = if has_bytes { 0 } else { client.window.most };
+    world.book.windows.insert(index, window);
 }
 
 fn step(world: &mut World, faults: u64) -> Result<(), String> {
@@ -149,8 +172,22 @@ fn finish(world: &mut World) -> Result<(), String> {
         world.settle()?;
     }
     time_passes(world)?;
-    look_at_retained(world)?;
-    world.book.check()
+    if world.is_limited() {
+        // Not everybody may be in.
+        for client in &world.clients {
+            if let (Link::Down, Some(session)) = (client.link, client.session) {
+                world.book.sessions[session].ended.get_or_insert(world.step);
+            }
+        }
+        world.book.check_sessions()?;
+    } else {
+        look_at_retained(world)?;
+        world.book.check()?;
+    }
+    if world.random.one_in(3) {
+        world.leave_nothing()?;
+    }
+    Ok(())
 }
 
 /// So long that every will is due whose session did not go on.
@@ -201,8 +238,9 @@ fn act(world: &mut World) {
         return;
     }
     match world.random.below(12) {
+        0 | 1 if world.clients[client].shares => join_group(world, client),
         0..=2 => {
-            let filter = world.random.one_of(&FILTERS);
+            let filter = any_filter(world, client);
             let options = SubscriptionOptions {
                 qos: world.random.one_of(&QOS),
                 no_local: world.random.one_in(4),
@@ -218,7 +256,10 @@ fn act(world: &mut World) {
             subscribe(world, client, filter, options, id);
         }
         3 => {
-            let filter = world.random.one_of(&FILTERS);
+            let filter = match world.clients[client].shares && world.random.one_in(2) {
+                true => world.random.one_of(&GROUPS).filter,
+                false => any_filter(world, client),
+            };
             let at = world.moment();
             let bytes = world.clients[client].unsubscribe(filter, &mut world.book, at);
             world.send(client, &bytes);
@@ -233,6 +274,33 @@ fn act(world: &mut World) {
             }
         }
     }
+}
+
+/// A filter that is not shared, and does not match what goes to groups if this client is in one.
+fn any_filter(world: &mut World, client: usize) -> &'static str {
+    loop {
+        let filter = world.random.one_of(&FILTERS);
+        if !(world.clients[client].shares && ["#", "+/1"].contains(&filter)) {
+            return filter;
+        }
+    }
+}
+
+fn join_group(world: &mut World, client: usize) {
+    let group = loop {
+        let group = world.random.one_of(&GROUPS);
+        // In 3.x, only its topic tells from which group a message comes.
+        if world.clients[client].version == Version::V5 || !group.needs_id {
+            break group;
+        }
+    };
+    let options = SubscriptionOptions {
+        qos: world
+            .random
+            .one_of(&[Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce]),
+        ..Default::default()
+    };
+    subscribe(world, client, group.filter, options, group.id);
 }
 
 fn subscribe(
@@ -251,8 +319,11 @@ fn publish(world: &mut World, client: usize) {
     if !world.clients[client].has_room() {
         return;
     }
-    let (topic, retain) = match world.random.below(5) {
-        0 | 1 => (format!("r/{client}"), !world.random.one_in(4)),
+    let may_retain = world.book.queue.is_none();
+    let (topic, retain) = match world.random.below(8) {
+        0 | 1 => (format!("r/{client}"), may_retain && !world.random.one_in(4)),
+        5 => (format!("s/{}", world.random.below(2)), false),
+        6 | 7 => (format!("v/{}", world.random.below(2)), false),
         n => (format!("a/{}", n % 3), false),
     };
     let clears = retain && world.random.one_in(6);

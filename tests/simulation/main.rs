@@ -16,7 +16,9 @@
 mod book;
 mod client;
 mod expiry;
+mod groups;
 mod history;
+mod limits;
 mod mesh;
 mod oracle;
 mod quiet;

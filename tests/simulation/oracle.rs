@@ -11,13 +11,22 @@ use crate::expiry::check_expiry;
 impl Book {
     /// Checks everything, at the end, when all is quiet.
     pub fn check(&self) -> Result<(), String> {
+        self.check_sessions()?;
+        self.check_readers()
+    }
+
+    /// Checks what is not about those who subscribe at the very end.
+    pub fn check_sessions(&self) -> Result<(), String> {
+        if let Some(trouble) = &self.trouble {
+            return Err(trouble.clone());
+        }
         for (at, session) in self.sessions.iter().enumerate() {
             let who = format!("session {at} of client {}", session.client);
             self.check_session(session)
                 .map_err(|e| format!("{who}: {e}"))?;
         }
-        self.check_wills()?;
-        self.check_readers()
+        self.check_groups()?;
+        self.check_wills()
     }
 
     fn check_session(&self, session: &Session) -> Result<(), String> {
@@ -30,6 +39,7 @@ impl Book {
         self.check_order(session)?;
         self.check_will_order(session)?;
         self.check_loss(session)?;
+        self.check_queue(session)?;
         self.check_nothing_expires_early(session)?;
         self.check_no_will_comes_early(session)?;
         self.check_retained_times(session)?;
@@ -190,7 +200,8 @@ impl Book {
                 }
                 _ => publish.accepted.is_some(),
             };
-            if owed && !came.contains(&(number as u64)) {
+            let is_missing = owed && !came.contains(&(number as u64));
+            if is_missing && !self.may_be_dropped(session, publish) {
                 return Err(format!(
                     "message {number} is missing: {publish:?}, subscribed at {qos:?}"
                 ));
@@ -317,7 +328,8 @@ impl Book {
                             && s.takes(session.client, publish)
                             && s.stood(publish, u64::MAX - 1)
                     });
-                if observes && *fate == Fate::Must && times == 0 {
+                let is_missing = observes && *fate == Fate::Must && times == 0;
+                if is_missing && !self.may_be_dropped(session, publish) {
                     return Err(format!(
                         "session {at}: will {number} of client {} did not come",
                         publish.publisher

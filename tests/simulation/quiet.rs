@@ -31,11 +31,20 @@ impl World {
                 return Err(format!("client {index} has no answer on {pipe}"));
             }
             if client.link == Link::Down && pipes.is_empty() {
-                client.is_gone(now);
+                let is_first = client.is_gone(now);
+                let session = client.session.map(|s| &mut self.book.sessions[s]);
+                match session {
+                    Some(session) if is_first => session.away.push((self.step, self.step)),
+                    Some(session) => session.away.last_mut().unwrap().1 = self.step,
+                    None => {}
+                }
             }
             client.has_rivals = pipes.iter().any(|key| client.link.pipe() != Some(*key));
         }
+        let pipes = &self.pipes;
+        self.standing
+            .retain(|key, _| pipes.get(key).is_some_and(|p| !p.broker_closed));
         self.book.rests.push(self.step);
-        Ok(())
+        self.check_clients()
     }
 }

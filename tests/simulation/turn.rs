@@ -243,11 +243,12 @@ impl World {
     fn sockets_in(&mut self, member: &mut Member, most: usize) {
         let life = member.life;
         let (net, now) = (self.net.clone(), self.now);
+        let (book, step) = (&mut self.book, self.step);
         // A worker accepts once it hears from the store.
         if !member.applied.contains_key(&MemberId::STORE) {
             return;
         }
-        for pipe in self.pipes.values_mut().filter(|p| p.slot == life.0) {
+        for (key, pipe) in self.pipes.iter_mut().filter(|(_, p)| p.slot == life.0) {
             if pipe.accepted.is_none() && !pipe.broker_closed {
                 member.step(&net, &mut self.log, now, |brain, cx| {
                     if let Brain::Worker(worker) = brain {
@@ -280,6 +281,7 @@ impl World {
                     worker.input(conn, &chunk, cx);
                 } else if pipe.client_closed {
                     pipe.broker_closed = true;
+                    book.broker_closed(*key, step);
                     worker.hang_up(conn, HangUp::Eof, cx);
                 }
             });
@@ -323,13 +325,14 @@ impl World {
         while let Some(conn) = worker.pop_dirty() {
             member.writable.insert(conn);
         }
+        let mut came_in = false;
         let mut written = Vec::new();
         let mut closed = BTreeMap::new();
         while let Some((conn, mut output)) = worker.pop_closed() {
             member.writable.remove(&conn);
             closed.insert(conn, drain(&mut output));
         }
-        for pipe in self.pipes.values_mut().filter(|p| !p.takes_nothing) {
+        for (key, pipe) in self.pipes.iter_mut().filter(|(_, p)| !p.takes_nothing) {
             let Some((incarnation, conn)) = pipe.accepted else {
                 continue;
             };
@@ -339,6 +342,7 @@ impl World {
             let mut bytes = Vec::new();
             if let Some(last) = closed.remove(&conn) {
                 pipe.broker_closed = true;
+                self.book.broker_closed(*key, self.step);
                 bytes = last;
             } else if member.writable.remove(&conn)
                 && let Some(output) = worker.output(conn)
@@ -348,9 +352,16 @@ impl World {
                 }
                 bytes = drain(output);
             }
+            if let [0x20, _, _, 0, ..] = bytes[..] {
+                came_in = true;
+                pipe.let_in = true;
+            }
             if !pipe.client_closed {
                 pipe.to_client.extend(bytes);
             }
+        }
+        if came_in {
+            self.note_let_in();
         }
         for conn in written {
             self.step_member(member, |brain, cx| {

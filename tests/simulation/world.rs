@@ -85,6 +85,8 @@ pub struct Pipe {
     pub to_client: Vec<u8>,
     pub client_closed: bool,
     pub broker_closed: bool,
+    /// Its CONNACK says 0.
+    pub let_in: bool,
     /// The client reads nothing, and all buffers between are full.
     pub takes_nothing: bool,
     /// The will that a DISCONNECT at the end of `to_broker` removes.
@@ -102,6 +104,8 @@ pub struct World {
     pub dead: BTreeMap<Life, BTreeSet<Life>>,
     pub pipes: BTreeMap<usize, Pipe>,
     next_pipe: usize,
+    /// Clients by connections that may be in, or on their way.
+    pub standing: BTreeMap<usize, usize>,
     pub clients: Vec<Client>,
     pub book: Book,
     pub log: Log,
@@ -150,6 +154,7 @@ impl World {
             dead: BTreeMap::new(),
             pipes: BTreeMap::new(),
             next_pipe: 0,
+            standing: BTreeMap::new(),
             clients: Vec::new(),
             book: Book {
                 calm: true,
@@ -204,6 +209,18 @@ impl World {
         let is_alone = !self.with_strays().contains(&client);
         self.book.calm = false;
         self.clients[client].cut(is_alone, &mut self.book, at);
+    }
+
+    /// Other settings, before anything has happened.
+    pub fn configure(&mut self, config: Config) {
+        self.config = Rc::new(config);
+        let settings = StoreSettings::of(&self.config);
+        for member in self.members.values_mut() {
+            match &mut member.brain {
+                Brain::Worker(worker) => worker.set_config(self.config.clone()),
+                Brain::Store(store) => store.set_settings(settings.clone()),
+            }
+        }
     }
 
     /// A worker's slot at random.
@@ -267,6 +284,7 @@ impl World {
                 continue;
             }
             pipe.broker_closed = true;
+            self.book.broker_closed(*key, at.step);
             let client = pipe.client.map(|c| &mut self.clients[c]);
             if let Some(client) = client.filter(|c| c.link.pipe() == Some(*key)) {
                 let is_alone = !strays.contains(&client.index);
@@ -318,6 +336,7 @@ impl World {
             to_client: Vec::new(),
             client_closed: false,
             broker_closed: false,
+            let_in: false,
             takes_nothing: false,
             good_bye: None,
         };
@@ -332,6 +351,7 @@ impl World {
             "client {client} connects to {slot}, will {will:?}"
         );
         let key = self.dial(Some(client), slot);
+        self.standing.insert(key, client);
         let at = self.moment();
         let bytes = self.clients[client].connect(key, will, &mut self.book, at);
         self.write(key, &bytes);
@@ -427,12 +447,22 @@ impl World {
         pipe.to_client.splice(0..0, bytes[used..].iter().copied());
         self.heard += used;
         pipe.to_broker.extend(answer);
-        if pipe.broker_closed && pipe.to_client.is_empty() {
-            if self.book.calm {
+        let is_over = pipe.broker_closed && pipe.to_client.is_empty();
+        if std::mem::take(&mut self.clients[client].turned_away) {
+            self.check_refusal(client)?;
+        } else if is_over && self.book.calm {
+            // Too many connections are closed without a word.
+            if self.is_limited() && matches!(self.clients[client].link, Link::Opening(_)) {
+                self.check_refusal(client)?;
+            } else {
                 return Err(format!("client {client} was cut off for no reason"));
             }
+        }
+        if is_over {
             let at = self.end_of(client);
-            self.cut(client);
+            if self.is_up(client) {
+                self.cut(client);
+            }
             self.pipes.remove(&key);
             self.clients[client].lost(&mut self.book, at);
         }
@@ -441,8 +471,8 @@ impl World {
 
     /// A client sends up to `most` of the acknowledgements that it owes.
     pub fn client_acknowledges(&mut self, client: usize, most: usize) {
-        let now = self.now;
-        let bytes = self.clients[client].acknowledge(most, now);
+        let at = self.moment();
+        let bytes = self.clients[client].acknowledge(most, &mut self.book, at);
         self.send(client, &bytes);
     }
 

@@ -57,6 +57,23 @@ pub static ROWS: &[Row] = &[
     )
     .accepts_any(),
     Row::new(
+        "client_byte_rate",
+        Kind::int_from(0),
+        "0",
+        "Bytes that one client may send in a second; 0 is no limit. Who was quiet may send those of a second at once. A \
+         client that sends more is not disconnected: it is not read until it has credit again. Only here, not in the \
+         original.",
+    )
+    .is(global!(client_byte_rate)),
+    Row::new(
+        "client_message_rate",
+        Kind::int_from(0),
+        "0",
+        "Messages that one client may publish in a second, as with client_byte_rate; 0 is no limit. Only here, not in \
+         the original.",
+    )
+    .is(global!(client_message_rate)),
+    Row::new(
         "clientid_prefixes",
         Kind::TEXT,
         "unset",
@@ -134,6 +151,17 @@ pub static ROWS: &[Row] = &[
             vec![bytes.unwrap_or_else(|| "auto".to_owned())]
         }),
     })),
+    Row::new(
+        "global_max_retained_messages",
+        Kind::Limit {
+            max: i32::MAX as i64,
+        },
+        "0",
+        "Topics that may have a retained message; 0 is no limit. Beyond it a message on another topic is sent to \
+         subscribers but not retained, and the log says so. Those that are retained can always be replaced and cleared. \
+         Only here, not in the original.",
+    )
+    .is(global_limit!(global_max_retained_messages)),
     Row::new(
         "include_dir",
         Kind::Special("DIRECTORY"),
@@ -282,12 +310,14 @@ pub static ROWS: &[Row] = &[
         "false",
         "Whether QoS 0 messages wait for an absent client with a persistent session too.",
     )
+    .restart()
     .is(global!(queue_qos0_messages)),
     Row::new(
         "retain_available",
         Kind::Bool,
         "true",
-        "Whether clients may publish retained messages. If not, a client that does is disconnected.",
+        "Whether clients may publish retained messages. If not, a client that does is disconnected. Messages that \
+         were retained before a reload stay.",
     )
     .is(global!(retain_available)),
     Row::new(
@@ -297,8 +327,10 @@ pub static ROWS: &[Row] = &[
             max: 10_000_000,
         },
         "unset",
-        "Minutes after which a retained message is forgotten.",
-    ),
+        "Minutes after which a retained message is forgotten, unless it expires earlier by itself. A reload changes \
+         nothing for messages that are retained already.",
+    )
+    .is(global!(retain_expiry_interval)),
     Row::new(
         "ring_size",
         Kind::Special("auto | BYTES"),
@@ -328,17 +360,19 @@ pub static ROWS: &[Row] = &[
             max: u16::MAX as i64,
         },
         "10",
-        "Seconds between two updates of the topics under $SYS; 0 is off. This version accepts it but does not publish \
-         these topics yet.",
+        "Seconds between two updates of the topics under $SYS, on whole multiples of the wall clock; 0 is off, and there \
+         is no control process then.",
     )
     .is(global!(sys_interval)),
     Row::new(
         "upgrade_outgoing_qos",
         Kind::Bool,
         "false",
-        "Whether messages are delivered with the QoS of the subscription, even if they were published with a lower one.",
+        "Whether messages are delivered with the QoS of the subscription, even if they were published with a lower one. \
+         Messages of QoS 0 then wait for an absent client like others, if it subscribed with a higher QoS.",
     )
-    .accepts(&["false"]),
+    .restart()
+    .is(global!(upgrade_outgoing_qos)),
     Row::new(
         "user",
         Kind::TEXT,

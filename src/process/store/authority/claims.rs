@@ -175,9 +175,9 @@ impl Store {
     }
 
     /// The worker announces these for QoS 0, which goes to an attached session directly. With
-    /// `queue_qos0_messages` everything comes through the store, and the worker has nothing to announce.
+    /// `queue_qos0_messages` or `upgrade_outgoing_qos` everything comes through the store, and the worker has nothing to announce.
     fn tell_filters<M: Mesh>(&mut self, client: ClientNumber, key: ClaimKey, cx: &mut Cx<'_, M>) {
-        if self.settings.queue_qos0_messages || !self.reads(key) {
+        if self.settings.outgoing().every_qos || !self.reads(key) {
             return;
         }
         let session = self.directory.get(client).and_then(|c| c.session.as_ref());
@@ -232,7 +232,7 @@ impl Store {
         expiry: Option<u32>,
         cx: &mut Cx<'_, M>,
     ) {
-        let longest = self.settings.persistent_client_expiration.unwrap_or(NEVER);
+        let longest = self.settings.persistent_client_expiration;
         let Some(kept) = self.directory.get_mut(client) else {
             return;
         };
@@ -246,15 +246,12 @@ impl Store {
             session.queue.detach();
             // QoS 0 went to it from worker to worker, from records that are published by now.
             session.left_at.clear();
-            if !session.subscriptions.is_empty() && !self.settings.queue_qos0_messages {
+            if !session.subscriptions.is_empty() && !self.settings.outgoing().every_qos {
                 let heads = published_heads(cx.mesh).into_iter();
                 session.left_at.extend(heads.map(Mark::from));
             }
-            lives_secs = session.expiry.min(longest);
-            session.expires_at = match lives_secs {
-                NEVER => None,
-                secs => Some(cx.now.after_secs(u64::from(secs))),
-            };
+            session.absent_since = cx.now;
+            lives_secs = session.wait(longest);
         }
         kept.delayed_will = will.map(|will| {
             let delay = will.delay_secs.min(lives_secs);

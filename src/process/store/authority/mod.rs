@@ -54,6 +54,8 @@ pub struct Store {
     /// Shared subscriptions, of persistent sessions and of transient ones.
     groups: Groups<Rc<StoredMessage>>,
     retained: Retained<Kept>,
+    /// Messages on further topics are not being retained, and the log said so.
+    refuses_to_retain: bool,
     /// Counts what was retained, so that a subscription knows what came after it.
     retained_stamp: u64,
     /// Clients whose claim waits for the last holder's records to be applied everywhere.
@@ -76,6 +78,8 @@ pub struct Store {
     retained_steps: usize,
     /// Members of groups that may still be found without room in this turn.
     shared_steps: usize,
+    /// Clients whose sessions may end at another time since the operator changed his mind.
+    to_wait_anew: Vec<ClientNumber>,
     sweep_at: Instant,
     /// There is something to do at once, in another turn.
     again: bool,
@@ -99,7 +103,7 @@ impl Store {
     pub fn new(settings: StoreSettings, hash_key: [u64; 2]) -> Self {
         let [seed, _] = hash_key;
         Self {
-            announced: Announced::new(settings.queue_qos0_messages),
+            announced: Announced::new(settings.outgoing().every_qos),
             settings,
             hash: FilterHash::new(hash_key),
             readers: vec![None; MEMBERS_MAX],
@@ -107,6 +111,7 @@ impl Store {
             index: Index::new(),
             groups: Groups::new(seed),
             retained: Retained::default(),
+            refuses_to_retain: false,
             retained_stamp: 0,
             awaiting_mark: BTreeSet::new(),
             fading: VecDeque::new(),
@@ -122,6 +127,7 @@ impl Store {
             stalled: Vec::new(),
             retained_steps: RETAINED_STEPS_PER_TURN,
             shared_steps: SHARED_STEPS_PER_TURN,
+            to_wait_anew: Vec::new(),
             sweep_at: Instant::default(),
             again: false,
             soon: None,
@@ -135,11 +141,15 @@ impl Store {
         }
     }
 
-    /// Follows other settings from now on. Whether QoS 0 messages are queued is decided at the start: what was
+    /// Follows other settings from now on. Whether QoS 0 messages come through here is decided at the start: what was
     /// announced to the workers stands on it.
     pub fn set_settings(&mut self, settings: StoreSettings) {
+        if settings.persistent_client_expiration != self.settings.persistent_client_expiration {
+            self.to_wait_anew = self.directory.numbers();
+        }
         self.settings = StoreSettings {
             queue_qos0_messages: self.settings.queue_qos0_messages,
+            upgrade_outgoing_qos: self.settings.upgrade_outgoing_qos,
             ..settings
         };
     }
@@ -273,7 +283,7 @@ impl Store {
 
     /// When [`Store::tick`] (or just another turn) is due at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.again {
+        if self.again || !self.to_wait_anew.is_empty() {
             return Some(Instant::default());
         }
         let timer = self.timers.first().map(|(at, _)| *at);

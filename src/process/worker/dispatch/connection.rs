@@ -1,19 +1,21 @@
 //! One connection as dispatch keeps it.
 
 use std::collections::{HashSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use foldhash::fast::RandomState;
 use slotmap::{Key, KeyData};
 
 use super::live::SeenLive;
+use super::mount::Mount;
+use super::rates::Pause;
 use super::shared::Shares;
 use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::ipc::mesh::WillRecord;
 use crate::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 use crate::net::output::Output;
-use crate::session::{Inbound, Terms, Window};
+use crate::session::{Aliases, Credit, Inbound, Terms, Window};
 
 slotmap::new_key_type! {
     /// A connection of this worker; never reused for another one.
@@ -51,6 +53,20 @@ pub struct AcceptedFrom {
     pub listener: u16,
 }
 
+impl AcceptedFrom {
+    /// The broker's own: no listener accepted it.
+    pub const INTERNAL: Self = Self {
+        peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        listener: u16::MAX,
+    };
+
+    /// Whether the other end is a part of this broker.
+    pub fn is_internal(self) -> bool {
+        // There are far fewer listeners.
+        self.listener == u16::MAX
+    }
+}
+
 /// How far a connection has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
@@ -82,6 +98,10 @@ pub struct Connection {
     pub held_bytes: usize,
     /// The store wants it closed for this reason, once what it sent has been read; and how often it was looked at.
     pub evicting: Option<(u8, u16)>,
+    /// What it may send now, whether it waits for more, and whether the log said so.
+    pub credit: Credit,
+    pub pause: Pause,
+    pub slowed: bool,
     /// When bytes last came; before CONNECT, when the connection came.
     pub heard: Instant,
     /// When to look whether it has been silent for too long. An entry in the timers that comes earlier is of old.
@@ -114,6 +134,10 @@ pub struct Client {
     pub expiry: u32,
     pub expiry_at_connect: u32,
     pub packet_bytes_max: u32,
+    /// What stands before its topics, unseen.
+    pub(super) mount: Option<Mount>,
+    /// Towards it.
+    pub aliases: Aliases,
     /// Whether it wants reason strings in what is not CONNACK or DISCONNECT.
     pub problem_information: bool,
     /// What it may do.
@@ -156,6 +180,8 @@ impl Client {
             expiry: 0,
             expiry_at_connect: 0,
             packet_bytes_max: u32::MAX,
+            mount: None,
+            aliases: Aliases::default(),
             problem_information: true,
             terms: Terms::STRANGER,
             will: None,
@@ -191,6 +217,9 @@ impl Connection {
             greeted: false,
             held_bytes: 0,
             evicting: None,
+            credit: Credit::default(),
+            pause: Pause::No,
+            slowed: false,
             heard: now,
             look_at: now,
             reached: (0, 0),

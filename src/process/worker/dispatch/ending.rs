@@ -122,6 +122,10 @@ impl Worker {
         let Some(mut conn) = self.conns.remove(id) else {
             return;
         };
+        if conn.from.is_internal() {
+            // Nobody need be told, and the store never knew of it.
+            return self.closed.push_back((id, conn.output));
+        }
         if conn.stage != Stage::Connected {
             self.strangers.left(conn.from.listener);
         }
@@ -136,6 +140,7 @@ impl Worker {
         }
         self.note_over(&mut conn);
         self.forget_requests(id);
+        self.pauses.forget(id, &conn);
         match conn.stage {
             Stage::AwaitConnect => {}
             Stage::Claiming => {
@@ -293,6 +298,7 @@ impl Worker {
     /// Keep-alive timers: connections that may have been silent for too long come out of `pop_silent`.
     pub fn tick<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
         self.end_slow_readers(cx);
+        self.end_pauses(cx);
         while let Some(due) = self.timers.take_due(cx.now) {
             for id in due {
                 let Some(conn) = self.conns.get(id).filter(|c| c.look_at <= cx.now) else {
@@ -381,6 +387,10 @@ impl Worker {
             return;
         };
         if let Some((reason, _)) = conn.evicting {
+            // What was read and had to wait is the client's word too.
+            if conn.pause.is_on() {
+                self.consume_partial(id, cx);
+            }
             return self.close(id, Ending::Evicted(reason), cx);
         }
         match silence_ends(conn, &self.config) {

@@ -10,9 +10,13 @@ mod connection;
 mod ending;
 mod fan_out;
 mod figures;
+mod forms;
+mod internal;
 mod live;
 mod members;
+mod mount;
 mod publish;
+mod rates;
 mod say;
 mod shared;
 mod slow_readers;
@@ -35,6 +39,7 @@ use ending::Ending;
 pub use ending::HangUp;
 use fan_out::FanOut;
 use members::IndexJob;
+use rates::Pauses;
 use say::Held;
 pub use slow_readers::Machine;
 use strangers::Strangers;
@@ -114,6 +119,7 @@ pub struct Worker {
     /// What all members together hold on their heaps, as of a moment ago.
     heap_bytes: u64,
     machine: Machine,
+    pauses: Pauses,
 }
 
 impl Worker {
@@ -127,6 +133,7 @@ impl Worker {
     ) -> Self {
         let hash = FilterHash::new(hash_key);
         Self {
+            pauses: Pauses::new(&config),
             config,
             me,
             incarnation,
@@ -170,6 +177,7 @@ impl Worker {
     /// that would not be let in any more end.
     pub fn set_config(&mut self, config: Rc<Config>) {
         self.config = config;
+        self.set_rates();
         let refused = |(_, conn): &(ConnId, &Connection)| {
             conn.stage == Stage::Connected && still_admitted(conn, &self.config).is_err()
         };
@@ -196,6 +204,7 @@ impl Worker {
         let conn = Connection::new(from, output_bytes_max, cx.now);
         let id = self.conns.insert(conn);
         self.counted.sockets_accepted += 1;
+        self.counted.sockets += 1;
         let within = u64::from(self.config.connect_timeout);
         self.look_at(id, cx.now.after_secs(within), cx.now);
         id
@@ -212,6 +221,7 @@ impl Worker {
             && self.requests_waiting() < REQUESTS_WAITING_MAX
             && self.conns.get(id).is_some_and(|conn| {
                 !conn.is_full()
+                    && !conn.pause.is_on()
                     && conn.client.retained_waiting.len() < RETAINED_WAITING_MAX
                     && match conn.stage {
                         // Clients need not wait for CONNACK [MQTT-3.1.4-5], nor with closing; what they said before
@@ -238,7 +248,9 @@ impl Worker {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
-        self.counted.bytes_received += bytes.len() as u64;
+        if !conn.from.is_internal() {
+            self.counted.bytes_received += bytes.len() as u64;
+        }
         // A CONNECT that comes byte by byte has no more time than one that comes at once.
         if conn.stage != Stage::AwaitConnect {
             conn.heard = cx.now;
@@ -268,13 +280,15 @@ impl Worker {
         }
     }
 
-    /// Acts on the whole packets at the start of `bytes`; returns how many bytes they were.
+    /// Acts on the whole packets at the start of `bytes`, as far as there is credit for them; returns how many bytes
+    /// they were.
     fn consume<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) -> usize {
         let mut used = 0;
         while let Some(conn) = self.conns.get(id) {
             let most = match conn.stage {
                 Stage::Claiming => break,
                 Stage::AwaitConnect if !self.store_up => break,
+                Stage::AwaitConnect if conn.from.is_internal() => u32::MAX,
                 // Nobody was told anything yet, but what is configured holds.
                 Stage::AwaitConnect => self.config.max_packet_size,
                 Stage::Connected => conn.client.terms.packet_bytes_max,
@@ -291,8 +305,16 @@ impl Worker {
                     break;
                 }
             };
+            let is_message = found.first >> 4 == 3;
+            // What the broker itself says has no limits, and is not counted.
+            if !conn.from.is_internal() {
+                if !self.has_credit(id, is_message, cx) {
+                    break;
+                }
+                self.spend_credit(id, found.len, is_message, cx.now);
+                count_packet(&mut self.counted.received, found.first);
+            }
             used += found.len;
-            count_packet(&mut self.counted.received, found.first);
             match decode::decode(found, version) {
                 Ok(packet) => self.packet(id, packet, cx),
                 Err(e) => self.malformed(id, e, cx),
@@ -302,10 +324,13 @@ impl Worker {
     }
 
     fn packet<M: Mesh>(&mut self, id: ConnId, packet: Packet<'_>, cx: &mut Cx<'_, M>) {
-        let connected = self
-            .conns
-            .get(id)
-            .is_some_and(|conn| conn.stage == Stage::Connected);
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        let connected = conn.stage == Stage::Connected;
+        if conn.from.is_internal() {
+            return self.internal_packet(id, &packet, connected, cx);
+        }
         match packet {
             Packet::Connect(connect) if !connected => self.on_connect(id, &connect, cx),
             // The first packet is CONNECT [MQTT-3.1.0-1], and there is only one [MQTT-3.1.0-2].
@@ -388,7 +413,8 @@ impl Worker {
         if self.is_due(cx) {
             Some(cx.now)
         } else {
-            self.timers.next()
+            let due = [self.timers.next(), self.pauses_end(cx.now)];
+            due.into_iter().flatten().min()
         }
     }
 

@@ -50,11 +50,9 @@ impl Worker {
             return;
         };
         // The alias is between this client and us: it is resolved here, and goes no further.
-        let topic: Box<str> = match conn
-            .client
-            .inbound
-            .alias(alias, publish.topic.map(Topic::as_str))
-        {
+        let maximum = conn.client.terms.topic_alias_max;
+        let name = publish.topic.map(Topic::as_str);
+        let topic: Box<str> = match conn.client.inbound.alias(alias, name, maximum) {
             Ok(topic) => topic.into(),
             Err((reason, what)) => return self.close(id, Ending::Protocol(reason, what), cx),
         };
@@ -75,6 +73,16 @@ impl Worker {
         let Some(topic) = publish.topic else {
             return self.violation(id, "PUBLISH without a topic", cx);
         };
+        self.on_named_publish(id, publish, topic, cx);
+    }
+
+    pub(super) fn publish_to<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        publish: &Publish<'_>,
+        topic: Topic<'_>,
+        cx: &mut Cx<'_, M>,
+    ) {
         if let Err((reason, what)) = self.allow_publish(id, publish) {
             return self.close(id, Ending::Protocol(reason, what), cx);
         }
@@ -219,7 +227,8 @@ impl Worker {
             || message.releases.is_some()
             || message.packet_id.is_some()
             || self.store_sharing > 0
-            || (self.store_subscribing > 0 && message.qos != Qos::AtMostOnce)
+            || (self.store_subscribing > 0
+                && (message.qos != Qos::AtMostOnce || self.config.stores_every_qos()))
     }
 
     /// The members to whom announcements go: the store keeps no index.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::connection::{LocalSubscription, Stage, options_byte};
 use super::live::SeenLive;
-use super::say::Counts;
+use super::say::{Counts, explain};
 use super::{ConnId, Worker};
 use crate::base::ids::{ClaimSerial, MemberId, Position, Serial};
 use crate::base::limits::{EARLY_SLICES_MAX, RETAINED_REQUESTS_MAX};
@@ -14,7 +14,7 @@ use crate::ipc::mesh::{Announcement, Heads, Message, ToStore, ToWorker, announce
 use crate::mqtt::property::PropertyId;
 use crate::mqtt::{
     Ack, Filter, Packet, PacketId, Properties, Property, Qos, Reason, RetainHandling, Suback,
-    Subscribe, SubscriptionOptions, Unsuback, Unsubscribe,
+    Subscribe, SubscriptionOptions, Unsuback, Unsubscribe, Version,
 };
 use crate::ring::{Cx, Mesh};
 
@@ -70,7 +70,7 @@ pub(super) struct RetainedWait {
 }
 
 impl Worker {
-    pub(super) fn on_subscribe<M: Mesh>(
+    pub(super) fn subscribe<M: Mesh>(
         &mut self,
         id: ConnId,
         packet: &Subscribe<'_>,
@@ -98,6 +98,10 @@ impl Worker {
                 ..asked(*filter, *options, bridge)
             };
             self.log_subscribe(id, filter.as_str(), options, cx);
+            if let Some(code) = self.refuse_filter(id, *filter) {
+                codes.push(code);
+                continue;
+            }
             codes.push(options.qos as u8);
             if filter.shared().is_some() {
                 // The store runs the groups.
@@ -142,6 +146,16 @@ impl Worker {
         } else {
             self.subscribe_stored(id, pending, identifier, for_store, cx);
         }
+    }
+
+    /// The failure code for a filter that is none behind its client's mount point. (Of others the decoder saw to that.)
+    fn refuse_filter(&self, id: ConnId, filter: Filter<'_>) -> Option<u8> {
+        let client = &self.conns.get(id)?.client;
+        let is_none = client.mount.is_some() && Filter::new(filter.as_str()).is_none();
+        is_none.then_some(match client.version {
+            Version::V5 => Reason::TopicFilterInvalid as u8,
+            Version::V31 | Version::V311 => 0x80,
+        })
     }
 
     fn subscribe_stored<M: Mesh>(
@@ -203,7 +217,7 @@ impl Worker {
             return false;
         };
         let stored = conn.client.stored;
-        if stored && self.config.queue_qos0_messages {
+        if stored && self.config.stores_every_qos() {
             // Everything comes through the store: one path for each message.
             return false;
         }
@@ -380,9 +394,15 @@ impl Worker {
                 LogType::Debug,
                 format_args!("Sending SUBACK to {}", conn.client.id),
             );
+            let refused = codes.iter().copied().find(|code| *code >= 0x80);
+            let words = explain(
+                &conn.client,
+                refused.unwrap_or_default(),
+                "not a filter behind the mount point",
+            );
             let suback = Suback {
                 packet_id,
-                properties: Properties::NONE,
+                properties: words.as_properties(),
                 codes: &codes,
             };
             self.say_after_last(id, &Packet::Suback(suback), cx);
@@ -519,10 +539,12 @@ impl Worker {
             return;
         }
         let ids = Vec::from_iter(Some(subscription.identifier).filter(|id| *id != 0));
-        self.send_one(id, message, (options.qos.min(message.qos), true, ids), cx);
+        let upgrade = self.config.upgrade_outgoing_qos;
+        let qos = message.qos.delivered(options.qos, upgrade);
+        self.send_one(id, message, (qos, true, ids), cx);
     }
 
-    pub(super) fn on_unsubscribe<M: Mesh>(
+    pub(super) fn unsubscribe<M: Mesh>(
         &mut self,
         id: ConnId,
         packet: &Unsubscribe<'_>,

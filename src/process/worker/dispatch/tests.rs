@@ -378,6 +378,127 @@ fn a_claim_that_is_not_granted_ends_with_the_time_to_connect() {
     assert!(matches!(said, ToStore::Release(release) if release.claim == id.claim()));
 }
 
+/// PUBACKs and PINGRESPs that a connection was sent, by their packet ids (0 for a ping), and taken out.
+fn answers(world: &mut World, id: ConnId) -> Vec<u8> {
+    world.turn();
+    let output = world.worker.output(id).unwrap();
+    let bytes: Vec<u8> = output.waiting().flatten().copied().collect();
+    output.consume(usize::MAX);
+    let mut rest = &*bytes;
+    let mut answers = Vec::new();
+    loop {
+        rest = match rest {
+            [0x40, 2, 0, packet_id, rest @ ..] => {
+                answers.push(*packet_id);
+                rest
+            }
+            [0xd0, 0, rest @ ..] => {
+                answers.push(0);
+                rest
+            }
+            [0x20, 2, 0, 0, rest @ ..] => rest,
+            [] => return answers,
+            other => panic!("{other:02x?}"),
+        }
+    }
+}
+
+fn publishes(ids: std::ops::RangeInclusive<u8>) -> Vec<u8> {
+    ids.flat_map(|id| [0x32, 5, 0, 1, b'x', 0, id]).collect()
+}
+
+#[test]
+fn who_sends_too_fast_waits_in_order_and_others_do_not() {
+    let mut world = World::new();
+    let mut config = Config::default_local();
+    config.client_message_rate = 4;
+    world.worker.set_config(Rc::new(config));
+    let fast = world.connect(1, false);
+    let other = world.connect(0, false);
+    let mut bytes = publishes(1..=10);
+    bytes.extend([0xc0, 0]);
+    world.input(fast, &bytes);
+    world.input(other, &publishes(1..=1));
+    assert_eq!(answers(&mut world, fast), [1, 2, 3, 4]);
+    assert_eq!(answers(&mut world, other), [1]);
+    assert!(!world.worker.wants_input(fast) && world.worker.wants_input(other));
+    for id in 5..=10 {
+        let due = world.step(|worker, cx| worker.next_deadline(cx)).unwrap();
+        assert_eq!(due.since(world.now).as_millis(), 250);
+        world.now = due;
+        // A keep-alive of one second is long over; but who is not read cannot be silent.
+        let expected = if id == 10 { vec![10, 0] } else { vec![id] };
+        assert_eq!(answers(&mut world, fast), expected);
+    }
+    assert!(world.worker.wants_input(fast) && world.worker.pop_silent().is_none());
+}
+
+#[test]
+fn clients_of_a_listener_that_is_at_its_rate_take_turns() {
+    let mut world = World::new();
+    let mut config = Config::default_local();
+    config.listeners[0].message_rate = 8;
+    world.worker.set_config(Rc::new(config.clone()));
+    world.worker.set_machine(Machine {
+        workers: 2,
+        memory_bytes: None,
+    });
+    let (one, two) = (world.connect(0, false), world.connect(0, false));
+    world.input(one, &publishes(1..=10));
+    world.input(two, &publishes(1..=2));
+    // The burst was there for the first; then it is fair.
+    assert_eq!(answers(&mut world, one), [1, 2, 3, 4]);
+    assert_eq!(answers(&mut world, two), [0; 0]);
+    world.now = world.now.after_secs(1);
+    assert_eq!(answers(&mut world, one), [5, 6]);
+    assert_eq!(answers(&mut world, two), [1, 2]);
+    world.now = world.now.after_millis(250);
+    assert_eq!(answers(&mut world, one), [7]);
+    // Without a limit nobody waits any more; and who is gone is forgotten.
+    config.listeners[0].message_rate = 0;
+    config.client_message_rate = 1;
+    world.worker.set_config(Rc::new(config.clone()));
+    assert_eq!(answers(&mut world, one), [8]);
+    assert!(world.worker.pauses_end(world.now).is_some());
+    config.client_message_rate = 0;
+    world.worker.set_config(Rc::new(config));
+    assert_eq!(answers(&mut world, one), [9, 10]);
+    assert_eq!(world.worker.pauses_end(world.now), None);
+}
+
+#[test]
+fn who_goes_while_it_waits_leaves_nothing_behind() {
+    let mut world = World::new();
+    let mut config = Config::default_local();
+    config.client_byte_rate = 10;
+    config.listeners[0].byte_rate = 10;
+    world.worker.set_config(Rc::new(config));
+    for _ in 0..3 {
+        let id = world.connect(0, false);
+        world.input(id, &publishes(1..=10));
+        world.turn();
+        assert!(world.worker.pauses_end(world.now).is_some());
+        world.hang_up(id);
+    }
+    assert_eq!(world.worker.pauses_end(world.now), None);
+}
+
+#[test]
+fn what_waits_for_credit_still_counts_when_the_session_is_taken_over() {
+    let mut world = World::new();
+    let mut config = Config::default_local();
+    config.client_message_rate = 1;
+    world.worker.set_config(Rc::new(config));
+    let id = world.connect(0, false);
+    world.input(id, &publishes(1..=5));
+    world.worker.evict(id, 0x8e);
+    let silent = world.worker.pop_silent().unwrap();
+    world.step(|worker, cx| worker.silent(silent, cx));
+    let (_, rest) = world.worker.pop_closed().unwrap();
+    let bytes: Vec<u8> = rest.waiting().flatten().copied().collect();
+    assert!(bytes.ends_with(&[0x40, 2, 0, 5]), "{bytes:02x?}");
+}
+
 #[test]
 fn when_too_much_waits_for_all_those_who_read_least_go_first() {
     let mut world = World::new();
