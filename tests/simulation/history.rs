@@ -7,6 +7,7 @@ use mosquitto::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 use crate::book::{Fate, Publish};
 use crate::client::{FOREVER, Link, Say};
 use crate::groups::GROUPS;
+use crate::limits::{QueueLimit, UNLIMITED, choose_limit};
 use crate::world::{DieAt, Random, World};
 
 const QOS: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
@@ -26,15 +27,17 @@ pub fn history(seed: u64) -> Result<(), String> {
     let mut faults = random.below(6) as u64;
     let mut config = Config::default_local();
     config.max_inflight_messages = random.one_of(&[20, 20, 2, 1]);
-    config.max_queued_messages = 100_000;
+    config.max_queued_messages = UNLIMITED;
     if random.one_in(5) {
         config.max_inflight_bytes = random.one_of(&[1, 3, 6]);
     }
     config.queue_qos0_messages = random.one_in(5);
+    let clients = 3 + random.below(6);
+    choose_limit(&mut random, clients, &mut config);
+    let queue = QueueLimit::of(&config);
     let capacity = random.one_of(&[1, 2, 4, 16, 1000, 1000]);
     let mut world = World::new(random, workers, capacity, config);
-    let clients = 3 + world.random.below(6);
-    world.choose_limit(clients);
+    world.book.queue = queue;
     world.rests = world.random.one_in(2);
     world.chunk = world.random.one_of(&[1, 7, 200, 200]);
     for at in 0..clients {

@@ -3,16 +3,19 @@
 
 use std::collections::BTreeSet;
 
-use mosquitto::config::QueuePolicy;
+use mosquitto::config::{Config, QueuePolicy};
 use mosquitto::mqtt::{Qos, Version};
 
 use crate::book::{Book, Publish, Session};
 use crate::client::{FOREVER, Link, Say};
 use crate::trace::trace;
-use crate::world::{Brain, World};
+use crate::world::{Brain, Random, World};
 
 /// PUBACK of a message that nobody wants.
 const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
+
+/// As many messages as no history has.
+pub const UNLIMITED: u32 = 100_000;
 
 /// What one session may keep waiting.
 #[derive(Clone, Copy, Debug)]
@@ -21,31 +24,35 @@ pub struct QueueLimit {
     pub drops_oldest: bool,
 }
 
-impl World {
-    /// Chooses a limit for this history, or none.
-    pub fn choose_limit(&mut self, clients: usize) {
-        let most = 1 + self.random.below(clients) as i32;
-        let mut config = (*self.config).clone();
-        match self.random.below(12) {
-            0 => config.global_max_connections = most,
-            1 => config.global_max_clients = most,
-            2 => config.listeners[0].max_connections = most,
-            3 | 4 => {
-                config.max_queued_messages = self.random.one_of(&[1, 2, 5]);
-                config.queue_qos0_messages = false;
-                if self.random.one_in(2) {
-                    config.queue_policy = QueuePolicy::DropOldest;
-                }
-                self.book.queue = Some(QueueLimit {
-                    messages: config.max_queued_messages as usize,
-                    drops_oldest: config.queue_policy == QueuePolicy::DropOldest,
-                });
+/// Chooses a limit for a history of so many clients, or none.
+pub fn choose_limit(random: &mut Random, clients: usize, config: &mut Config) {
+    let most = 1 + random.below(clients) as i32;
+    match random.below(12) {
+        0 => config.global_max_connections = most,
+        1 => config.global_max_clients = most,
+        2 => config.listeners[0].max_connections = most,
+        3 | 4 => {
+            config.max_queued_messages = random.one_of(&[1, 2, 5]);
+            config.queue_qos0_messages = false;
+            if random.one_in(2) {
+                config.queue_policy = QueuePolicy::DropOldest;
             }
-            _ => return,
         }
-        self.configure(config);
+        _ => {}
     }
+}
 
+impl QueueLimit {
+    /// What full queues lose, if they ever are full.
+    pub fn of(config: &Config) -> Option<Self> {
+        (config.max_queued_messages < UNLIMITED).then_some(Self {
+            messages: config.max_queued_messages as usize,
+            drops_oldest: config.queue_policy == QueuePolicy::DropOldest,
+        })
+    }
+}
+
+impl World {
     pub fn connections_max(&self) -> Option<usize> {
         let of_listener = self.config.listeners[0].max_connections;
         let most = [self.config.global_max_connections, of_listener];

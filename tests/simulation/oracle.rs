@@ -136,10 +136,11 @@ impl Book {
             }
             let publish = self.publish_of(delivery)?;
             // One that was sent before it was owed, and again afterwards, may come late; so may one of which the first
-            // copy expired, was lost at QoS 0, or waits at another QoS.
+            // copy expired, was lost at QoS 0 or to a full queue, or waits at another QoS.
             let is_other = |d: &Delivery| d.number == delivery.number && d.qos != delivery.qos;
             let may_be_late = !session.was_owed(publish)
                 || publish.may_expire()
+                || self.queue.is_some()
                 || delivery.qos == Qos::AtMostOnce
                 || session.received.iter().any(is_other);
             if publish.will || (publish.resent && may_be_late) {

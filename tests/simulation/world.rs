@@ -211,18 +211,6 @@ impl World {
         self.clients[client].cut(is_alone, &mut self.book, at);
     }
 
-    /// Other settings, before anything has happened.
-    pub fn configure(&mut self, config: Config) {
-        self.config = Rc::new(config);
-        let settings = StoreSettings::of(&self.config);
-        for member in self.members.values_mut() {
-            match &mut member.brain {
-                Brain::Worker(worker) => worker.set_config(self.config.clone()),
-                Brain::Store(store) => store.set_settings(settings.clone()),
-            }
-        }
-    }
-
     /// A worker's slot at random.
     pub fn any_worker(&mut self) -> MemberId {
         let workers = self.workers;
