@@ -39,6 +39,8 @@ pub struct Terms {
     pub packet_bytes_max: u32,
     /// QoS 2 messages (in 5.0, of QoS 1 too) that may be unacknowledged [MQTT-3.3.4-9].
     pub receive_maximum: u16,
+    /// Subscriptions; `u32::MAX` is no limit.
+    pub subscriptions_max: u32,
 }
 
 impl Terms {
@@ -47,6 +49,7 @@ impl Terms {
         qos_max: Qos::ExactlyOnce,
         packet_bytes_max: u32::MAX,
         receive_maximum: u16::MAX,
+        subscriptions_max: u32::MAX,
     };
 
     /// Those of a client of `listener` that comes now.
@@ -55,6 +58,7 @@ impl Terms {
             qos_max: Qos::from_bits(listener.max_qos).unwrap_or_default(),
             packet_bytes_max: config.max_packet_size,
             receive_maximum: config.max_inflight_messages,
+            subscriptions_max: config.max_subscriptions,
         }
     }
 }

@@ -237,7 +237,11 @@ fn rule_18_with_queue_qos0_messages_everything_comes_through_the_store() {
     let said = world.said_to(conn);
     assert!(matches!(
         said[..],
-        [ToWorker::Grant { .. }, ToWorker::Deliver(_)]
+        [
+            ToWorker::SessionFilters { .. },
+            ToWorker::Grant { .. },
+            ToWorker::Deliver(_)
+        ]
     ));
 }
 
