@@ -78,6 +78,8 @@ figures! {
     Peak clients_maximum,
     /// Sessions that ended because nobody came back in time.
     Total clients_expired,
+    /// Messages that were not retained, since there are too many.
+    Total retained_dropped,
     /// Retained messages.
     Now retained,
     /// Messages that are kept, retained ones included, each once however many wait for it.

@@ -57,8 +57,12 @@ pub const RECORD_BYTES_MAX: usize = REMAINING_LENGTH_MAX + 1024 * 1024;
 pub const WINDOW_MESSAGES_MAX: u16 = 60_000;
 /// Inbound QoS 2 messages that one client may have unreleased (our Receive Maximum for v5; others are closed).
 pub const QOS2_RECEIVED_MAX: usize = 65_535;
-/// Topic aliases that a v5 client may set, as in the original.
-pub const TOPIC_ALIAS_MAX: u16 = 10;
+/// Bytes of the topics that have an alias towards one client, all together. Further topics get none.
+pub const ALIASED_TOPIC_BYTES_MAX: usize = 128 * 1024;
+/// A mount point. Longer ones are refused: what is left for topics must be worth it.
+pub const MOUNT_POINT_BYTES_MAX: usize = 32_768;
+/// Separators in a mount point, for the same reason.
+pub const MOUNT_POINT_LEVELS_MAX: usize = 100;
 /// Retained messages in one slice of an answer.
 pub const RETAINED_SLICE_BYTES: usize = 64 * 1024;
 /// Filters in one slice of an index or of a session's subscriptions.
@@ -191,6 +195,8 @@ pub const RETAINED_STEPS_PER_TURN: usize = 2_000;
 pub const SHARED_STEPS_PER_TURN: usize = 2_000;
 /// Topics that one search for expired retained messages looks at.
 pub const RETAINED_SWEEP_STEPS: usize = 10_000;
+/// The same, for a message that finds no room among the retained ones.
+pub const RETAINED_SWEEP_STEPS_WHEN_FULL: usize = 100;
 /// Slices of retained messages that the store sends in one turn.
 pub const RETAINED_SLICES_PER_TURN: usize = 16;
 /// Bytes of filters whose retained messages one persistent session still has to get; what it subscribes to beyond

@@ -89,6 +89,10 @@ pub struct Config {
     pub max_packet_size: u32,
     /// The longest keep-alive in seconds; 0 is no limit.
     pub max_keepalive: u16,
+    /// Topics with a retained message at most; `u32::MAX` is no limit.
+    pub global_max_retained_messages: u32,
+    /// Minutes after which a retained message is forgotten; `None` is never.
+    pub retain_expiry_interval: Option<u32>,
     /// Whether retained messages are supported.
     pub retain_available: bool,
     /// Whether QoS 0 messages wait for persistent clients too.
@@ -122,6 +126,12 @@ pub struct Listener {
     pub auto_id_prefix: Option<String>,
     /// The protocol versions that are accepted.
     pub versions: Versions,
+    /// Topic aliases that a 5.0 client may set.
+    pub max_topic_alias: u16,
+    /// Topic aliases that the broker sets at most towards a 5.0 client.
+    pub max_topic_alias_broker: u16,
+    /// What stands before every topic of its clients, who do not see it.
+    pub mount_point: Option<String>,
     /// Whether the user name takes the place of the client id.
     pub use_username_as_clientid: bool,
     /// PUBLISH packets that all clients together may send in a second; 0 is no limit.
@@ -225,6 +235,9 @@ impl Listener {
             allow_anonymous: None,
             auto_id_prefix: None,
             versions: Versions::ALL,
+            max_topic_alias: 10,
+            max_topic_alias_broker: 10,
+            mount_point: None,
             use_username_as_clientid: false,
             message_rate: 0,
             byte_rate: 0,
@@ -296,6 +309,8 @@ impl Config {
             queue_policy: QueuePolicy::DropNewest,
             max_packet_size: 2_000_000,
             max_keepalive: 0,
+            global_max_retained_messages: u32::MAX,
+            retain_expiry_interval: None,
             retain_available: true,
             queue_qos0_messages: false,
             set_tcp_nodelay: false,

@@ -249,7 +249,7 @@ impl Draft {
                 Put::Line(put) => put(self, words)?,
                 Put::Value(put) => {
                     let value = row.kind.parse(name, words)?;
-                    if matches!(row.kind, Kind::Text { .. } | Kind::Host) {
+                    if matches!(row.kind, Kind::Text { .. } | Kind::TopicStart | Kind::Host) {
                         self.once(row.name, row.scope)?;
                     }
                     put(self, value);
@@ -266,7 +266,7 @@ impl Draft {
                         unless: accepted.to_string(),
                     });
                 }
-                if matches!(row.kind, Kind::Text { .. } | Kind::Host) {
+                if matches!(row.kind, Kind::Text { .. } | Kind::TopicStart | Kind::Host) {
                     self.once(row.name, row.scope)?;
                 }
             }

@@ -167,6 +167,7 @@ mod tests {
             any::<Option<bool>>(),
             prop::option::of(text()),
             versions,
+            (any::<u16>(), any::<u16>(), prop::option::of(text())),
             any::<bool>(),
             prop::option::of((1..=32_767u16, 1..=32_767u16, 1..=127u8)),
             (0..=0x7fff_ffffu32, 0..=0x7fff_ffffu32),
@@ -181,6 +182,7 @@ mod tests {
                     allow_anonymous,
                     auto_id_prefix,
                     versions,
+                    (max_topic_alias, max_topic_alias_broker, mount_point),
                     use_username_as_clientid,
                     keepalive,
                     (message_rate, byte_rate),
@@ -194,6 +196,10 @@ mod tests {
                         allow_anonymous,
                         auto_id_prefix,
                         versions,
+                        max_topic_alias,
+                        max_topic_alias_broker,
+                        mount_point: mount_point
+                            .filter(|m| !m.contains(['+', '#']) && !m.starts_with('$')),
                         use_username_as_clientid,
                         message_rate,
                         byte_rate,
@@ -281,6 +287,8 @@ mod tests {
             global_max_clients in -1..=i32::MAX,
             global_max_connections in -1..=i32::MAX,
             max_inflight_messages in 1..=u16::MAX,
+            global_max_retained_messages in prop_oneof![Just(u32::MAX), 1..=0x7fff_ffffu32],
+            retain_expiry_interval in prop::option::of(1..=10_000_000u32),
             max_inflight_bytes in prop_oneof![Just(u64::MAX), 1..=0x7fff_ffffu64],
             global_max_queued_bytes in prop_oneof![Just(u64::MAX), 1..=u64::MAX / 4],
             queue_policy in prop_oneof![Just(QueuePolicy::DropNewest), Just(QueuePolicy::DropOldest)],
@@ -297,7 +305,7 @@ mod tests {
             Config {
                 allow_anonymous, allow_zero_length_clientid, retain_available, queue_qos0_messages, set_tcp_nodelay,
                 auto_id_prefix, global_max_clients, global_max_connections, max_inflight_messages,
-                max_inflight_bytes, global_max_queued_bytes, queue_policy, max_queued_messages, max_queued_bytes, max_packet_size,
+                max_inflight_bytes, global_max_queued_bytes, global_max_retained_messages, retain_expiry_interval, queue_policy, max_queued_messages, max_queued_bytes, max_packet_size,
                 max_keepalive, persistent_client_expiration, message_size_limit, sys_interval, ..processes
             }
         }

@@ -3,6 +3,7 @@
 use super::fault::Problem;
 use super::parse::Words;
 use super::{QueuePolicy, SocketDomain};
+use crate::base::limits::{MOUNT_POINT_BYTES_MAX, MOUNT_POINT_LEVELS_MAX};
 
 /// What a directive's value looks like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +16,8 @@ pub enum Kind {
     Limit { max: i64 },
     /// The rest of the line; may be given once.
     Text { bytes_max: usize },
+    /// The rest of the line, that topics can begin with; may be given once.
+    TopicStart,
     /// One host name or address; may be given once.
     Host,
     /// One of these words.
@@ -62,6 +65,13 @@ impl Kind {
                 false => Err(invalid(text)),
             };
         }
+        if self == Self::TopicStart {
+            let text = words.rest()?.ok_or_else(empty)?;
+            return match is_topic_start(text) {
+                true => Ok(Value::Text(text.to_owned())),
+                false => Err(invalid(text)),
+            };
+        }
         let word = words.word()?.ok_or_else(empty)?;
         match self {
             Self::Bool => bool_of(word).map(Value::Bool),
@@ -73,7 +83,9 @@ impl Kind {
                 .map(|n| Value::Int(n.max(0))),
             Self::Choice(words) => words.contains(&word).then(|| Value::Text(word.to_owned())),
             Self::Span => span_of(word).map(Value::Seconds),
-            Self::Text { .. } | Self::Host | Self::Special(_) => Some(Value::Text(word.to_owned())),
+            Self::Text { .. } | Self::TopicStart | Self::Host | Self::Special(_) => {
+                Some(Value::Text(word.to_owned()))
+            }
         }
         .ok_or_else(|| invalid(word))
     }
@@ -85,6 +97,10 @@ impl Kind {
             Self::Int { min, max } => format!("{min} to {max}"),
             Self::Limit { max } => format!("0 (no limit) to {max}"),
             Self::Text { bytes_max } => format!("a text of at most {bytes_max} bytes"),
+            Self::TopicStart => format!(
+                "the start of a topic, without + and #, not beginning with $, at most {MOUNT_POINT_BYTES_MAX} bytes and \
+                 {MOUNT_POINT_LEVELS_MAX} levels"
+            ),
             Self::Host => "one host name or address".to_owned(),
             Self::Choice(words) => words.join(", "),
             Self::Span => "a number above 0 and one of s, h, d, w, m, y, such as 2w".to_owned(),
@@ -98,6 +114,7 @@ impl Kind {
             Self::Bool => "true | false".to_owned(),
             Self::Int { .. } | Self::Limit { .. } => "NUMBER".to_owned(),
             Self::Text { .. } => "TEXT".to_owned(),
+            Self::TopicStart => "PREFIX".to_owned(),
             Self::Host => "HOST".to_owned(),
             Self::Choice(words) => words.join(" | "),
             Self::Span => "NUMBER s | h | d | w | m | y".to_owned(),
@@ -113,10 +130,18 @@ pub enum Value {
     Bool(bool),
     /// Of [`Kind::Int`] and [`Kind::Limit`].
     Int(i64),
-    /// Of [`Kind::Text`] and [`Kind::Choice`].
+    /// Of [`Kind::Text`], [`Kind::TopicStart`], [`Kind::Host`] and [`Kind::Choice`].
     Text(String),
     /// Of [`Kind::Span`].
     Seconds(u64),
+}
+
+/// Whether every topic may have this before it. `$` at the start of a topic has a meaning of its own.
+fn is_topic_start(text: &str) -> bool {
+    text.len() <= MOUNT_POINT_BYTES_MAX
+        && text.bytes().filter(|b| *b == b'/').count() <= MOUNT_POINT_LEVELS_MAX
+        && !text.contains(['+', '#', '\0'])
+        && !text.starts_with('$')
 }
 
 /// `true`, `false`, `1` and `0`, in lower case only, as in the original.
@@ -271,6 +296,17 @@ impl Setting for Option<u64> {
     }
     fn show(&self) -> Option<String> {
         self.map(|seconds| format!("{seconds}s"))
+    }
+}
+
+impl Setting for Option<u32> {
+    fn set(&mut self, value: Value) {
+        if let Value::Int(n) = value {
+            *self = u32::try_from(n).ok();
+        }
+    }
+    fn show(&self) -> Option<String> {
+        self.map(|n| n.to_string())
     }
 }
 

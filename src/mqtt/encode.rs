@@ -5,6 +5,7 @@ use super::connect::put_connect;
 pub use super::frame::DUP;
 use super::frame::kind;
 use super::output::{put_text, put_u16, put_varint, varint_len};
+use super::property::PropertyId;
 use super::{
     Ack, Connack, Packet, Properties, Publish, Qos, Subscribe, SubscriptionOptions, Topic,
     Unsubscribe, Version,
@@ -120,6 +121,67 @@ pub fn encode_publish_head(form: &PublishForm<'_>, out: &mut Vec<u8>) -> Option<
     put_properties(out, form.properties, form.version);
     (form.qos != Qos::AtMostOnce).then_some(header_len + 2 + form.topic.as_str().len())
 }
+
+/// A PUBLISH for one connection alone, whose topic or alias is its own; the rest is of a form that was encoded.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnHead<'a> {
+    /// The first byte, with all its flags.
+    pub first: u8,
+    /// Empty when `alias` stands for it.
+    pub topic: &'a str,
+    /// Left out at QoS 0, 0 where there is none yet.
+    pub packet_id: u16,
+    /// The block without its length; `None` in 3.x.
+    pub properties: Option<&'a [u8]>,
+    /// Behind the other properties; 5.0 only.
+    pub alias: Option<u16>,
+    /// What will be appended.
+    pub payload_len: usize,
+}
+
+impl OwnHead<'_> {
+    const fn has_packet_id(&self) -> bool {
+        self.first & 0b110 != 0
+    }
+
+    fn properties_len(&self) -> Option<usize> {
+        let own = if self.alias.is_some() { ALIAS_LEN } else { 0 };
+        self.properties.map(|raw| raw.len() + own)
+    }
+
+    fn remaining(&self) -> usize {
+        let packet_id_len = if self.has_packet_id() { 2 } else { 0 };
+        let properties_len = self.properties_len().map_or(0, |len| varint_len(len) + len);
+        2 + self.topic.len() + packet_id_len + properties_len + self.payload_len
+    }
+
+    /// Bytes of the whole packet.
+    pub fn packet_len(&self) -> usize {
+        let remaining = self.remaining();
+        1 + varint_len(remaining) + remaining
+    }
+
+    /// Appends everything but the payload.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.push(self.first);
+        put_varint(out, self.remaining());
+        put_text(out, self.topic);
+        if self.has_packet_id() {
+            put_u16(out, self.packet_id);
+        }
+        if let (Some(raw), Some(len)) = (self.properties, self.properties_len()) {
+            put_varint(out, len);
+            out.extend_from_slice(raw);
+            if let Some(alias) = self.alias {
+                out.push(PropertyId::TopicAlias as u8);
+                put_u16(out, alias);
+            }
+        }
+    }
+}
+
+/// A topic alias with its identifier.
+const ALIAS_LEN: usize = 3;
 
 /// Bytes of the whole packet that `form` makes, to compare with the receiver's maximum packet size. `None` if no
 /// packet can be that long: properties that were added on the way can make it so.
@@ -342,6 +404,53 @@ mod tests {
         assert_eq!(within(&connack(0), 5), (false, vec![]));
         assert_eq!(within(&connack(0x97), 5), (true, vec![0x20, 3, 0, 0x97, 0]));
         assert_eq!(within(&Packet::Pingresp, 1), (false, vec![]));
+    }
+
+    #[test]
+    fn a_head_of_its_own_has_the_alias_behind_the_other_properties() {
+        let mut properties = PropertiesBuilder::default();
+        properties.push(Property::UserProperty("name", "value"));
+        for first in [0x30, 0x33, 0x3d] {
+            for (topic, payload_len) in [("a/b", 0), ("", 100), ("", 120), ("a", 20_000)] {
+                let head = OwnHead {
+                    first,
+                    topic,
+                    packet_id: 0x0102,
+                    properties: Some(properties.as_properties().raw()),
+                    alias: Some(7),
+                    payload_len,
+                };
+                let payload = vec![7; payload_len];
+                let mut bytes = Vec::new();
+                head.put(&mut bytes);
+                bytes.extend(&payload);
+                assert_eq!(head.packet_len(), bytes.len());
+                let Ok(Packet::Publish(publish)) =
+                    crate::mqtt::decode::tests::read(&bytes, Version::V5)
+                else {
+                    panic!("not a PUBLISH");
+                };
+                assert_eq!(publish.topic, Topic::new(topic));
+                assert_eq!(publish.packet_id.is_some(), first != 0x30);
+                let expected = [
+                    Property::UserProperty("name", "value"),
+                    Property::TopicAlias(7),
+                ];
+                assert!(publish.properties.iter().eq(expected));
+                assert_eq!(publish.payload, payload);
+            }
+        }
+        let three = OwnHead {
+            first: 0x30,
+            topic: "t",
+            packet_id: 0,
+            properties: None,
+            alias: None,
+            payload_len: 1,
+        };
+        let mut bytes = Vec::new();
+        three.put(&mut bytes);
+        assert_eq!(bytes, b"\x30\x04\0\x01t");
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Admission {
     pub expiry_changed: bool,
     /// The largest packet that the client takes.
     pub packet_bytes_max: u32,
+    /// Topic aliases that the broker may set towards the client [MQTT-3.3.2-11].
+    pub topic_alias_maximum: u16,
     /// Whether the client wants reason strings wherever they may be [MQTT-3.1.2-29].
     pub problem_information: bool,
     /// Keep-alive in force, and whether the client must be told (5.0) because it asked for another.
@@ -37,6 +39,8 @@ pub struct Terms {
     pub qos_max: Qos,
     /// The largest packet [MQTT-3.2.2-15].
     pub packet_bytes_max: u32,
+    /// Topic aliases that it may set [MQTT-3.3.2-9].
+    pub topic_alias_max: u16,
     /// QoS 2 messages (in 5.0, of QoS 1 too) that may be unacknowledged [MQTT-3.3.4-9].
     pub receive_maximum: u16,
     /// Subscriptions; `u32::MAX` is no limit.
@@ -48,6 +52,7 @@ impl Terms {
     pub const STRANGER: Self = Self {
         qos_max: Qos::ExactlyOnce,
         packet_bytes_max: u32::MAX,
+        topic_alias_max: 0,
         receive_maximum: u16::MAX,
         subscriptions_max: u32::MAX,
     };
@@ -57,6 +62,7 @@ impl Terms {
         Self {
             qos_max: Qos::from_bits(listener.max_qos).unwrap_or_default(),
             packet_bytes_max: config.max_packet_size,
+            topic_alias_max: listener.max_topic_alias,
             receive_maximum: config.max_inflight_messages,
             subscriptions_max: config.max_subscriptions,
         }
@@ -98,6 +104,7 @@ pub fn admit(
         receive_maximum: u16::MAX,
         expiry_changed: false,
         packet_bytes_max: u32::MAX,
+        topic_alias_maximum: 0,
         problem_information: true,
         keep_alive: connect.keep_alive,
         keep_alive_changed: false,
@@ -120,6 +127,9 @@ pub fn admit(
         terms.expiry = 0;
         read_properties(connect, &mut terms)?;
     }
+    terms.topic_alias_maximum = terms
+        .topic_alias_maximum
+        .min(listener.max_topic_alias_broker);
     terms.receive_maximum = terms.receive_maximum.min(config.max_inflight_messages);
     if let Some(limit) = config.persistent_client_expiration {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
@@ -190,6 +200,7 @@ fn read_properties(connect: &Connect<'_>, terms: &mut Admission) -> Result<(), R
             Property::SessionExpiryInterval(seconds) => terms.expiry = seconds,
             Property::ReceiveMaximum(messages) => terms.receive_maximum = messages,
             Property::MaximumPacketSize(bytes) => terms.packet_bytes_max = bytes,
+            Property::TopicAliasMaximum(aliases) => terms.topic_alias_maximum = aliases,
             Property::RequestProblemInformation(wanted) => terms.problem_information = wanted,
             Property::AuthenticationMethod(_) => {
                 return refuse(
@@ -293,6 +304,23 @@ mod tests {
             };
             let terms = decide(&c, &config).unwrap();
             assert_eq!((terms.expiry, terms.expiry_changed), expected);
+        }
+    }
+
+    #[test]
+    fn aliases_towards_a_client_are_as_many_as_both_sides_take() {
+        let config = Config::default_local();
+        for (takes, expected) in [(None, 0), (Some(0), 0), (Some(3), 3), (Some(11), 10)] {
+            let mut builder = crate::mqtt::PropertiesBuilder::default();
+            if let Some(takes) = takes {
+                builder.push(Property::TopicAliasMaximum(takes));
+            }
+            let c = Connect {
+                properties: builder.as_properties(),
+                ..connect(Version::V5)
+            };
+            let terms = decide(&c, &config).unwrap();
+            assert_eq!(terms.topic_alias_maximum, expected);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use foldhash::fast::RandomState;
 
-use crate::base::limits::{QOS2_RECEIVED_MAX, TOPIC_ALIAS_MAX};
+use crate::base::limits::QOS2_RECEIVED_MAX;
 use crate::mqtt::{PacketId, Reason};
 
 /// The receiving side of one client. An idle one owns no memory.
@@ -60,12 +60,18 @@ impl Inbound {
         known
     }
 
-    /// The topic of a PUBLISH with an alias: remembers `topic`, or looks the alias up when there is none.
+    /// The topic of a PUBLISH with an alias: remembers `topic`, or looks the alias up when there is none. `maximum` is
+    /// the Topic Alias Maximum that the client was told.
     ///
     /// # Errors
     /// An alias of 0 or beyond the maximum: 0x94 [MQTT-3.3.2-8], [MQTT-3.3.2-9]; an alias that stands for nothing: 0x82.
-    pub fn alias(&mut self, alias: u16, topic: Option<&str>) -> Result<&str, Violation> {
-        if alias == 0 || alias > TOPIC_ALIAS_MAX {
+    pub fn alias(
+        &mut self,
+        alias: u16,
+        topic: Option<&str>,
+        maximum: u16,
+    ) -> Result<&str, Violation> {
+        if alias == 0 || alias > maximum {
             return Err(BAD_ALIAS);
         }
         let at = usize::from(alias) - 1;
@@ -118,13 +124,13 @@ mod tests {
     fn an_alias_stands_for_the_last_topic_it_came_with() {
         let mut inbound = Inbound::default();
         assert!(matches!(
-            inbound.alias(3, None),
+            inbound.alias(3, None, 10),
             Err((Reason::ProtocolError, _))
         ));
-        assert_eq!(inbound.alias(3, Some("a")), Ok("a"));
-        assert_eq!(inbound.alias(3, Some("b")), Ok("b"));
-        assert_eq!(inbound.alias(3, None), Ok("b"));
-        assert_eq!(inbound.alias(0, Some("a")), Err(BAD_ALIAS));
-        assert_eq!(inbound.alias(11, Some("a")), Err(BAD_ALIAS));
+        assert_eq!(inbound.alias(3, Some("a"), 10), Ok("a"));
+        assert_eq!(inbound.alias(3, Some("b"), 10), Ok("b"));
+        assert_eq!(inbound.alias(3, None, 10), Ok("b"));
+        assert_eq!(inbound.alias(0, Some("a"), 10), Err(BAD_ALIAS));
+        assert_eq!(inbound.alias(11, Some("a"), 10), Err(BAD_ALIAS));
     }
 }

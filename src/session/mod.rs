@@ -2,11 +2,13 @@
 //!
 //! No sockets and no subscriptions here: the worker's dispatch asks, and does what the answer says.
 
+pub mod aliases;
 pub mod connect;
 pub mod inbound;
 pub mod rate;
 pub mod window;
 
+pub use aliases::{Alias, Aliases};
 pub use connect::{Admission, Refusal, Terms, admit, admit_again};
 pub use inbound::{Inbound, Received, Violation};
 pub use rate::{Credit, Rates};

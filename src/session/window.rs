@@ -218,6 +218,11 @@ impl Window {
         }
     }
 
+    /// A message was not sent after all: its packet id is free.
+    pub fn give_up(&mut self, id: PacketId) {
+        let _ = self.finish(id, Awaits::Puback) || self.finish(id, Awaits::Pubrec);
+    }
+
     /// A PUBCOMP came. False if no PUBCOMP was due for this packet id.
     pub fn pubcomp(&mut self, id: PacketId) -> bool {
         self.finish(id, Awaits::Pubcomp)

@@ -3,8 +3,7 @@
 use crate::broker::Setup;
 use crate::client::Client;
 use crate::wire::{
-    Got, PUBACK, PUBCOMP, PUBREC, PUBREL, Publish, V5, V31, V311, ack, connect, packet, property,
-    publish,
+    Got, PUBACK, PUBCOMP, PUBREC, PUBREL, Publish, V5, V31, V311, ack, connect, property, publish,
 };
 use crate::{Bench, Test, test};
 
@@ -21,7 +20,6 @@ pub const TESTS: &[Test] = &[
         .original_breaks("lets a client exceed max_inflight_messages"),
     test!(beyond_the_queue_messages_are_dropped).setup(Setup::Strict),
     test!(packet_ids_count_up_from_1),
-    test!(pubrec_with_an_error_ends_the_delivery),
     test!(a_client_that_exceeds_receive_maximum_is_disconnected)
         .original_breaks("drops what is too much, in 3.1.1 even with an acknowledgement"),
     test!(an_empty_payload_is_a_message),
@@ -214,35 +212,6 @@ fn packet_ids_count_up_from_1(bench: &Bench<'_>) {
             client.publish(&publish(&topic, "x", 1, 100));
             assert_eq!(client.receive().id, n);
         }
-    }
-}
-
-fn pubrec_with_an_error_ends_the_delivery(bench: &Bench<'_>) {
-    let topic = bench.topic("t");
-    for persistent in [false, true] {
-        let session =
-            connect(V5, &bench.id(&persistent.to_string())).property(property::receive_maximum(1));
-        let session = if persistent {
-            session.persistent()
-        } else {
-            session
-        };
-        let mut subscriber = bench.client(&session);
-        subscriber.subscribe(&topic, 2);
-        let mut publisher = bench.clean(V5, "p");
-        for n in 1..=2u16 {
-            publisher.publish(&publish(&topic, &n.to_string(), 2, n));
-        }
-        let refused = subscriber.message();
-        let mut body = refused.id.to_be_bytes().to_vec();
-        body.push(0x83);
-        subscriber.send(&packet(PUBREC, &body));
-        // No PUBREL: the place is free for the next one.
-        let next = subscriber.message();
-        assert_eq!(next.payload, b"2");
-        subscriber.acknowledge(&next);
-        subscriber.expect_nothing_from(&mut publisher);
-        subscriber.disconnect();
     }
 }
 

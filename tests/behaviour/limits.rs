@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::broker::Setup;
 use crate::client::Client;
-use crate::wire::{Connect, Got, V5, V311, connect};
+use crate::wire::{Connect, Got, V5, V311, connect, publish};
 use crate::{Bench, Test, test};
 
 pub const TESTS: &[Test] = &[
@@ -24,6 +24,16 @@ pub const TESTS: &[Test] = &[
     test!(connections_beyond_the_global_limit_are_closed_without_an_answer)
         .setup(Setup::With(
             "allow_anonymous true\nglobal_max_connections 3\n# closed\n",
+        ))
+        .since_2_1(),
+    test!(beyond_the_limit_no_further_topic_is_retained)
+        .setup(Setup::With(
+            "allow_anonymous true\nglobal_max_retained_messages 3\n",
+        ))
+        .original_breaks("has no global_max_retained_messages"),
+    test!(an_interval_in_minutes_after_which_retained_messages_are_forgotten_is_accepted)
+        .setup(Setup::With(
+            "allow_anonymous true\nretain_expiry_interval 1\ncheck_retain_source true\n",
         ))
         .since_2_1(),
     test!(clients_beyond_the_global_limit_are_refused)
@@ -135,4 +145,42 @@ fn clients_beyond_the_global_limit_are_refused(bench: &Bench<'_>) {
     clean.clean = true;
     bench.client(&clean).disconnect();
     let_in_soon(bench, &connect(V5, &bench.id("five"))).disconnect();
+}
+
+fn beyond_the_limit_no_further_topic_is_retained(bench: &Bench<'_>) {
+    let topic = |n: usize| bench.topic(&n.to_string());
+    let mut publisher = bench.clean(V5, "p");
+    let mut subscriber = bench.clean(V5, "s");
+    subscriber.subscribe(&bench.topic("#"), 1);
+    for n in 0..5 {
+        publisher.publish(&publish(&topic(n), "first", 1, 1).retain());
+        subscriber.expect_message(&topic(n), "first", 1, false);
+    }
+    publisher.publish(&publish(&topic(1), "second", 1, 1).retain());
+    publisher.publish(&publish(&topic(2), "", 1, 1).retain());
+    publisher.publish(&publish(&topic(4), "second", 1, 1).retain());
+    // A stored session's answer comes from the store, behind all that.
+    let mut reader = bench.client(&connect(V5, &bench.id("r")).persistent());
+    reader.subscribe(&bench.topic("#"), 1);
+    let mut got: Vec<(String, Vec<u8>)> = (0..3)
+        .map(|_| reader.receive())
+        .map(|message| (message.topic, message.payload))
+        .collect();
+    got.sort();
+    let expected = [(0, "first"), (1, "second"), (4, "second")];
+    let expected = expected.map(|(n, text)| (topic(n), text.as_bytes().to_vec()));
+    assert_eq!(got, expected);
+    reader.expect_nothing_from(&mut publisher);
+}
+
+/// That they are is shown with a clock of the store's own.
+fn an_interval_in_minutes_after_which_retained_messages_are_forgotten_is_accepted(
+    bench: &Bench<'_>,
+) {
+    let mut publisher = bench.clean(V5, "p");
+    publisher.publish(&publish(&bench.topic("t"), "x", 1, 1).retain());
+    let mut reader = bench.clean(V5, "r");
+    reader.subscribe(&bench.topic("t"), 1);
+    let message = reader.expect_message(&bench.topic("t"), "x", 1, true);
+    assert!(message.properties.is_empty(), "it has no expiry of its own");
 }

@@ -13,11 +13,13 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod aliases;
 mod bad_input;
 mod connect;
 mod delivery;
 mod keep_alive;
 mod limits;
+mod mounts;
 mod patience;
 mod properties;
 mod queues;
@@ -35,11 +37,13 @@ use std::process::ExitCode;
 use harness::{Bench, Test, broker, client, test, wire};
 
 const TABLES: &[&[Test]] = &[
+    aliases::TESTS,
     bad_input::TESTS,
     connect::TESTS,
     delivery::TESTS,
     keep_alive::TESTS,
     limits::TESTS,
+    mounts::TESTS,
     patience::TESTS,
     properties::TESTS,
     queues::TESTS,

@@ -59,6 +59,8 @@ impl Setup {
 /// A running broker. It ends when this value goes, or when this process does.
 pub struct Broker {
     pub port: u16,
+    /// What `SECOND_PORT` in a setup's lines stands for.
+    second_port: u16,
     pub workers: usize,
     /// The process that was started; ours is the supervisor.
     pub pid: u32,
@@ -94,7 +96,8 @@ const LINE_WITHIN: Duration = Duration::from_secs(1);
 impl Broker {
     pub fn start(target: &Target, setup: Setup) -> Self {
         let port = free_port();
-        let config = config(port, target.workers, setup.lines());
+        let second_port = free_port();
+        let config = config((port, second_port), target.workers, setup.lines());
         let name = format!("mosquitto-test-{}-{port}.conf", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::File::create_new(&path)
@@ -116,6 +119,7 @@ impl Broker {
         let pid = log.wait("process id", |read| read.pid);
         let broker = Self {
             port,
+            second_port,
             workers: target.workers,
             pid,
             log,
@@ -135,7 +139,11 @@ impl Broker {
     /// are in for a surprise, so such a setup has a line of its own.
     pub fn reload(&self, lines: &str) {
         let before = self.logged("Reloading config.");
-        std::fs::write(&self.config, config(self.port, self.workers, lines)).unwrap();
+        std::fs::write(
+            &self.config,
+            config((self.port, self.second_port), self.workers, lines),
+        )
+        .unwrap();
         let pid = nix::unistd::Pid::from_raw(self.pid.try_into().unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
         self.log.wait("reload", |read| {
@@ -170,6 +178,13 @@ impl Broker {
                 return stream;
             }
         }
+    }
+
+    /// A connection to the second listener, if the setup has one.
+    pub fn connect_second(&self) -> TcpStream {
+        let stream = TcpStream::connect(("127.0.0.1", self.second_port)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
     }
 
     /// Which worker serves a connection, as the log says; a broker that logs more than can be written drops lines.
@@ -230,7 +245,8 @@ impl Log {
     }
 }
 
-fn config(port: u16, workers: usize, lines: &str) -> String {
+fn config((port, second_port): (u16, u16), workers: usize, lines: &str) -> String {
+    let lines = lines.replace("SECOND_PORT", &second_port.to_string());
     let mut config = format!("listener {port} 127.0.0.1\n{lines}log_type all\n");
     if workers > 0 {
         config.push_str(&format!("workers {workers}\n"));

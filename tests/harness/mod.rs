@@ -122,6 +122,11 @@ impl Bench<'_> {
         Client::new(self.broker.connect(worker), worker, self.patience)
     }
 
+    /// A connection to the second listener of the setup.
+    pub fn second_socket(&self) -> Client {
+        Client::new(self.broker.connect_second(), 0, self.patience)
+    }
+
     /// A client that is connected.
     pub fn client(&self, connect: &Connect) -> Client {
         let mut client = self.socket();

@@ -152,6 +152,17 @@ pub static ROWS: &[Row] = &[
         }),
     })),
     Row::new(
+        "global_max_retained_messages",
+        Kind::Limit {
+            max: i32::MAX as i64,
+        },
+        "0",
+        "Topics that may have a retained message; 0 is no limit. Beyond it a message on another topic is sent to \
+         subscribers but not retained, and the log says so. Those that are retained can always be replaced and cleared. \
+         Only here, not in the original.",
+    )
+    .is(global_limit!(global_max_retained_messages)),
+    Row::new(
         "include_dir",
         Kind::Special("DIRECTORY"),
         "unset",
@@ -326,7 +337,8 @@ pub static ROWS: &[Row] = &[
         "retain_available",
         Kind::Bool,
         "true",
-        "Whether clients may publish retained messages. If not, a client that does is disconnected.",
+        "Whether clients may publish retained messages. If not, a client that does is disconnected. Messages that \
+         were retained before a reload stay.",
     )
     .is(global!(retain_available)),
     Row::new(
@@ -336,8 +348,10 @@ pub static ROWS: &[Row] = &[
             max: 10_000_000,
         },
         "unset",
-        "Minutes after which a retained message is forgotten.",
-    ),
+        "Minutes after which a retained message is forgotten, unless it expires earlier by itself. A reload changes \
+         nothing for messages that are retained already.",
+    )
+    .is(global!(retain_expiry_interval)),
     Row::new(
         "ring_size",
         Kind::Special("auto | BYTES"),

@@ -120,10 +120,10 @@ pub static ROWS: &[Row] = &[
             max: u16::MAX as i64,
         },
         "10",
-        "Topic aliases that an MQTT 5.0 client may set.",
+        "Topic aliases that an MQTT 5.0 client may set; 0 is none. Clients are told.",
     )
     .of(Scope::Listener, Reload::NewConnections)
-    .accepts(&["10"]),
+    .is(of_listener!(max_topic_alias)),
     Row::new(
         "max_topic_alias_broker",
         Kind::Int {
@@ -131,17 +131,22 @@ pub static ROWS: &[Row] = &[
             max: u16::MAX as i64,
         },
         "10",
-        "Topic aliases that the broker sets at most towards an MQTT 5.0 client. This version sets none.",
+        "Topic aliases that the broker sets at most towards an MQTT 5.0 client that takes some; 0 is none. The topics that \
+         come first get one.",
     )
     .of(Scope::Listener, Reload::NewConnections)
-    .accepts_any(),
+    .is(of_listener!(max_topic_alias_broker)),
     Row::new(
         "mount_point",
-        Kind::TEXT,
+        Kind::TopicStart,
         "unset",
-        "A prefix for all topics of the clients of this listener, which they do not see.",
+        "A prefix for all topics of the clients of this listener, which they do not see: of what they publish, of their \
+         wills and of what they subscribe to; in a shared subscription it stands behind the group. Clients of one listener \
+         share it, so they see each other's messages, but nothing else. Response topics pass unchanged. It should end with \
+         a slash; without one, a subscription that begins with a wildcard is refused.",
     )
-    .of(Scope::Listener, Reload::NewConnections),
+    .of(Scope::Listener, Reload::NewConnections)
+    .is(of_listener!(mount_point)),
     Row::new(
         "port",
         Kind::Special("PORT"),

@@ -313,7 +313,6 @@ fn what_is_not_built_is_refused_with_its_line() {
         "protocol websockets",
         "listener 0 /run/m.sock",
         "log_dest syslog",
-        "mount_point m/",
     ] {
         assert!(
             errors(text)[0].contains("not built yet in this version"),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::stored;
+use crate::harness::broker::Setup;
 use crate::harness::client::Client;
 use crate::wire::{
     Connect, Got, PUBACK, PUBCOMP, PUBREC, PUBREL, Publish, V5, ack, connect, packet, property,
@@ -25,6 +26,12 @@ pub const TESTS: &[Test] = &[
         .original_breaks("drops it before the next connection"),
     test!(qos_2_is_received_and_completed).checks(&["MQTT-4.3.3-8", "MQTT-4.3.3-11"]),
     test!(a_refused_identifier_is_new_again).checks(&["MQTT-4.3.3-9"]),
+    test!(an_identifier_refused_for_its_size_is_new_again)
+        .setup(Setup::With(
+            "allow_anonymous true\nmessage_size_limit 100\n",
+        ))
+        .checks(&["MQTT-4.3.3-9", "MQTT-3.5.2-1"])
+        .original_breaks("says 0x95, which is no code of PUBREC"),
     test!(a_repeat_is_delivered_once).checks(&["MQTT-4.3.3-10"]),
     test!(any_number_of_repeats_is_delivered_once)
         .checks(&["MQTT-4.3.3-10"])
@@ -35,6 +42,9 @@ pub const TESTS: &[Test] = &[
     test!(nothing_is_sent_again_in_a_connection).checks(&["MQTT-4.4.0-1"]),
     test!(the_open_ones_come_again_in_order).checks(&["MQTT-4.4.0-1", "MQTT-4.6.0-1"]),
     test!(a_refused_message_does_not_come_again).checks(&["MQTT-4.4.0-2"]),
+    test!(a_refused_message_leaves_its_place)
+        .checks(&["MQTT-4.4.0-2", "MQTT-4.9.0-2"])
+        .original_breaks("gives the place of a refused message of QoS 2 to no later one"),
     test!(every_matching_session_gets_it).checks(&["MQTT-4.5.0-1"]),
     test!(messages_of_a_publisher_come_in_order).checks(&["MQTT-4.6.0-5", "MQTT-4.6.0-6"]),
     test!(messages_of_a_stored_session_come_in_order).checks(&["MQTT-4.6.0-5", "MQTT-4.6.0-6"]),
@@ -249,17 +259,28 @@ fn qos_2_is_received_and_completed(bench: &Bench<'_>) {
     }
 }
 
-fn a_refused_identifier_is_new_again(bench: &Bench<'_>) {
+/// A message that may not be published, and one with the same identifier that may.
+fn refused_then_new(bench: &Bench<'_>, refused: &Publish) {
     let mut pair = Pair::new(bench);
-    // Nobody but the broker publishes there.
-    pair.publisher
-        .send(&publish("$SYS/conformance", "x", 2, 9).bytes(V5));
+    pair.publisher.send(&refused.bytes(V5));
     match pair.publisher.next() {
-        Got::Ack(PUBREC, 9, code) => assert!(code >= 0x80, "{code:#x}"),
+        Got::Ack(PUBREC, id, code) => assert!(id == refused.id && code >= 0x80, "{code:#x}"),
         other => panic!("{other:?}"),
     }
-    pair.publisher.publish(&publish(&pair.topic, "x", 2, 9));
+    pair.publisher
+        .publish(&publish(&pair.topic, "x", 2, refused.id));
     pair.subscriber.expect_message(&pair.topic, "x", 2, false);
+    pair.expect_nothing();
+}
+
+fn a_refused_identifier_is_new_again(bench: &Bench<'_>) {
+    // Nobody but the broker publishes there.
+    refused_then_new(bench, &publish("$SYS/conformance", "x", 2, 9));
+}
+
+fn an_identifier_refused_for_its_size_is_new_again(bench: &Bench<'_>) {
+    let large = "x".repeat(101);
+    refused_then_new(bench, &publish(&bench.topic("t"), &large, 2, 9));
 }
 
 fn repeat(bench: &Bench<'_>, repeats: usize) {
@@ -361,16 +382,35 @@ fn the_open_ones_come_again_in_order(bench: &Bench<'_>) {
 
 fn a_refused_message_does_not_come_again(bench: &Bench<'_>) {
     let mut pair = Pair::new(bench);
+    refuse(&mut pair);
+    pair.reconnect(bench);
+    pair.expect_nothing();
+}
+
+/// With a window of one, so that each message needs the place of the one before.
+fn a_refused_message_leaves_its_place(bench: &Bench<'_>) {
+    for session in [connect(V5, &bench.id("clean")), stored(bench, "stored")] {
+        let narrow = session.property(property::receive_maximum(1));
+        let mut pair = Pair::of(bench, narrow);
+        refuse(&mut pair);
+        let message = pair.begin("last", 2);
+        pair.subscriber.acknowledge(&message);
+        pair.expect_nothing();
+        pair.subscriber.unsubscribe(&pair.topic);
+    }
+}
+
+/// Messages of both QoS come, and are refused.
+fn refuse(pair: &mut Pair) {
     for (qos, first) in [(1, PUBACK), (2, PUBREC)] {
         for code in [0x80, 0x83, 0x87, 0x97] {
             let id = pair.begin("x", qos).id;
             let body = [&id.to_be_bytes()[..], &[code]].concat();
             pair.subscriber.send(&packet(first, &body));
+            // No PUBREL is the answer.
             pair.subscriber.ping();
         }
     }
-    pair.reconnect(bench);
-    pair.expect_nothing();
 }
 
 fn every_matching_session_gets_it(bench: &Bench<'_>) {

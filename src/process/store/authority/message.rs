@@ -104,6 +104,8 @@ impl StoredMessage {
 pub(super) struct Kept {
     pub message: Rc<StoredMessage>,
     pub stamp: u64,
+    /// The message expires, or is forgotten here.
+    pub expires_at: Option<Instant>,
 }
 
 impl Retainable for Kept {
@@ -112,7 +114,7 @@ impl Retainable for Kept {
     }
 
     fn expires_at(&self) -> Option<Instant> {
-        self.message.expires_at
+        self.expires_at
     }
 }
 

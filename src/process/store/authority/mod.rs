@@ -54,6 +54,8 @@ pub struct Store {
     /// Shared subscriptions, of persistent sessions and of transient ones.
     groups: Groups<Rc<StoredMessage>>,
     retained: Retained<Kept>,
+    /// Messages on further topics are not being retained, and the log said so.
+    refuses_to_retain: bool,
     /// Counts what was retained, so that a subscription knows what came after it.
     retained_stamp: u64,
     /// Clients whose claim waits for the last holder's records to be applied everywhere.
@@ -107,6 +109,7 @@ impl Store {
             index: Index::new(),
             groups: Groups::new(seed),
             retained: Retained::default(),
+            refuses_to_retain: false,
             retained_stamp: 0,
             awaiting_mark: BTreeSet::new(),
             fading: VecDeque::new(),

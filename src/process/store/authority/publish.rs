@@ -3,6 +3,8 @@
 use std::rc::Rc;
 
 use crate::base::ids::ClientNumber;
+use crate::base::limits::RETAINED_SWEEP_STEPS_WHEN_FULL;
+use crate::base::log::LogType;
 use crate::ipc::mesh::Message;
 use crate::mqtt::{Qos, Topic};
 use crate::queue::Entry;
@@ -51,7 +53,7 @@ impl Store {
         // Made when the first one wants it: most messages of QoS 0 are wanted by nobody here.
         let mut stored = None;
         if message.retain && self.settings.retain_available {
-            self.retain(message, &mut stored);
+            self.retain(message, &mut stored, cx);
         }
         let is_mine = message.qos != Qos::AtMostOnce || self.settings.queue_qos0_messages;
         if is_mine && !self.index.is_empty() {
@@ -63,16 +65,55 @@ impl Store {
         }
     }
 
-    fn retain(&mut self, message: &Message<'_>, stored: &mut Option<Rc<StoredMessage>>) {
+    fn retain<M: Mesh>(
+        &mut self,
+        message: &Message<'_>,
+        stored: &mut Option<Rc<StoredMessage>>,
+        cx: &mut Cx<'_, M>,
+    ) {
         if message.payload.is_empty() {
             self.retained.clear(message.topic);
             return;
         }
+        if !self.may_retain(message.topic, cx) {
+            return;
+        }
+        let forgotten = self.settings.retain_expiry_secs;
+        let forgotten_at = forgotten.map(|secs| cx.now.after_secs(secs));
+        let expiries = [message.expires_at, forgotten_at];
         self.retained_stamp += 1;
         self.retained.set(Kept {
             message: share(stored, message, &self.stock),
             stamp: self.retained_stamp,
+            expires_at: expiries.into_iter().flatten().min(),
         });
+    }
+
+    /// Whether a message may be retained on this topic: there are not too many, or it has one.
+    fn may_retain<M: Mesh>(&mut self, topic: &str, cx: &mut Cx<'_, M>) -> bool {
+        let most = self.settings.global_max_retained_messages;
+        if self.retained.len() >= most && self.retained.get(topic).is_some() {
+            return true;
+        }
+        if self.retained.len() >= most {
+            // Some may only wait to be swept away.
+            self.retained.sweep(cx.now, RETAINED_SWEEP_STEPS_WHEN_FULL);
+        }
+        let has_room = self.retained.len() < most;
+        if has_room {
+            self.refuses_to_retain = false;
+            return true;
+        }
+        self.counted.retained_dropped += 1;
+        if !std::mem::replace(&mut self.refuses_to_retain, true) {
+            cx.log.line(
+                LogType::Notice,
+                format_args!(
+                    "Messages on further topics are not being retained: global_max_retained_messages exceeded."
+                ),
+            );
+        }
+        false
     }
 
     /// One copy for each session that matches, with the highest QoS and the identifiers of all its subscriptions.

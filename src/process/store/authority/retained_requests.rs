@@ -113,7 +113,7 @@ impl Store {
             .retained
             .walk(&request.filter, after, steps, &mut last, |kept| {
                 let message = &kept.message;
-                if message.expires_at.is_some_and(|at| at <= cx.now) {
+                if kept.expires_at.is_some_and(|at| at <= cx.now) {
                     return Want::More;
                 }
                 messages.push(message.as_message(message.qos, true));

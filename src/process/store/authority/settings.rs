@@ -28,6 +28,10 @@ pub struct StoreSettings {
     pub queue_qos0_messages: bool,
     /// Whether anything is retained.
     pub retain_available: bool,
+    /// Topics that have a retained message at most.
+    pub global_max_retained_messages: usize,
+    /// Seconds after which a retained message is forgotten; `None` is never.
+    pub retain_expiry_secs: Option<u64>,
     /// Seconds after which any session without a connection ends; `None` is as long as the client asked for.
     pub persistent_client_expiration: Option<u32>,
 }
@@ -48,6 +52,11 @@ impl StoreSettings {
             drops_oldest: config.queue_policy == QueuePolicy::DropOldest,
             queue_qos0_messages: config.queue_qos0_messages,
             retain_available: config.retain_available,
+            global_max_retained_messages: match config.global_max_retained_messages {
+                u32::MAX => usize::MAX,
+                most => usize::try_from(most).unwrap_or(usize::MAX),
+            },
+            retain_expiry_secs: config.retain_expiry_interval.map(|m| u64::from(m) * 60),
             persistent_client_expiration: expiration
                 .map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
         }

@@ -147,7 +147,7 @@ impl Gap {
                     |kept| {
                         let message = &kept.message;
                         let is_own = message.publisher == client && subscription.no_local();
-                        let is_old = message.expires_at.is_some_and(|at| at <= now);
+                        let is_old = kept.expires_at.is_some_and(|at| at <= now);
                         let is_direct = !everything && message.qos == Qos::AtMostOnce;
                         let until = if is_direct { until_direct } else { until };
                         if is_own || is_old || kept.stamp > until {

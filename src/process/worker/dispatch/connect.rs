@@ -7,19 +7,19 @@ use std::hash::Hasher;
 use super::connection::{Connection, LocalSubscription, Stage, Will, options_from};
 use super::ending::Ending;
 use super::filters::is_too_deep;
+use super::mount::Mount;
 use super::publish::may_publish;
 use super::{ConnId, Worker, mark_dirty};
 use crate::base::ids::{ClaimSerial, ClientNumber};
-use crate::base::limits::TOPIC_ALIAS_MAX;
 use crate::base::log::LogType;
 use crate::config::Config;
 use crate::ipc::mesh::{Claim, Refusal, ToStore};
 use crate::mqtt::{
     Connack, Connect, DecodeError, Filter, Packet, Properties, PropertiesBuilder, Property, Qos,
-    Reason, Version, encode, property::PropertyId,
+    Reason, Topic, Version, encode, property::PropertyId,
 };
 use crate::ring::{Cx, Mesh};
-use crate::session::{self, Admission, Window, admit, admit_again};
+use crate::session::{self, Admission, Aliases, Window, admit, admit_again};
 
 impl Worker {
     pub(super) fn on_connect<M: Mesh>(
@@ -55,6 +55,14 @@ impl Worker {
                 return self.close(id, Ending::Refused(refusal.reason, refusal.what), cx);
             }
         };
+        let mount = Mount::new(listener.mount_point.as_ref());
+        let will = match will_of(connect, terms.will_delay, mount.as_ref()) {
+            Ok(will) => will,
+            Err(what) => {
+                return self.close(id, Ending::Refused(Reason::TopicNameInvalid, what), cx);
+            }
+        };
+        (conn.client.mount, conn.client.will) = (mount, will);
         if terms.assign_id {
             let prefix = listener
                 .auto_id_prefix
@@ -96,20 +104,9 @@ impl Worker {
         client.tell_expiry = terms.expiry_changed;
         client.packet_bytes_max = terms.packet_bytes_max;
         client.problem_information = terms.problem_information;
+        client.aliases = Aliases::new(terms.topic_alias_maximum);
         client.terms = terms.terms;
         client.window = Window::new(terms.receive_maximum, self.config.max_inflight_bytes);
-        // One that the client may not publish is never published; nothing is said about it, as in the original.
-        let will = connect.will.as_ref();
-        client.will = will
-            .filter(|will| may_publish(will.topic))
-            .map(|will| Will {
-                qos: will.qos,
-                retain: will.retain,
-                delay_secs: terms.will_delay,
-                topic: will.topic.as_str().into(),
-                properties: without_will_delay(will.properties),
-                payload: will.payload.into(),
-            });
         if let Some(user) = connect.username {
             client.username = Some(user.into());
         }
@@ -311,7 +308,9 @@ impl Worker {
         };
         let client = &conn.client;
         let terms = client.terms;
-        builder.push(Property::TopicAliasMaximum(TOPIC_ALIAS_MAX));
+        if terms.topic_alias_max > 0 {
+            builder.push(Property::TopicAliasMaximum(terms.topic_alias_max));
+        }
         if client.tell_id {
             builder.push(Property::AssignedClientIdentifier(&client.id));
         }
@@ -396,6 +395,33 @@ pub(super) fn still_admitted(conn: &Connection, config: &Config) -> Result<(), s
 /// A client may be silent for one and a half times its keep-alive [MQTT-3.1.2-22].
 pub(super) fn keep_alive_grace_secs(keep_alive: u16) -> u64 {
     (u64::from(keep_alive) * 3).div_ceil(2)
+}
+
+/// The will as it is published. One that the client may not publish is none; nothing is said about it, as in the
+/// original.
+fn will_of(
+    connect: &Connect<'_>,
+    delay_secs: u32,
+    mount: Option<&Mount>,
+) -> Result<Option<Will>, &'static str> {
+    let Some(will) = &connect.will else {
+        return Ok(None);
+    };
+    let topic = match mount {
+        Some(mount) => mount.topic(will.topic).ok_or("will topic too long")?,
+        None => will.topic.as_str().to_owned(),
+    };
+    if !may_publish(Topic::trusted(&topic)) {
+        return Ok(None);
+    }
+    Ok(Some(Will {
+        qos: will.qos,
+        retain: will.retain,
+        delay_secs,
+        topic: topic.into(),
+        properties: without_will_delay(will.properties),
+        payload: will.payload.into(),
+    }))
 }
 
 /// The will's properties as they go out with it: the delay is for us.

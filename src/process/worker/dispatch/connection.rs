@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 use slotmap::{Key, KeyData};
 
 use super::live::SeenLive;
+use super::mount::Mount;
 use super::rates::Pause;
 use super::shared::Shares;
 use crate::base::clock::Instant;
@@ -14,7 +15,7 @@ use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::ipc::mesh::WillRecord;
 use crate::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 use crate::net::output::Output;
-use crate::session::{Credit, Inbound, Terms, Window};
+use crate::session::{Aliases, Credit, Inbound, Terms, Window};
 
 slotmap::new_key_type! {
     /// A connection of this worker; never reused for another one.
@@ -119,6 +120,10 @@ pub struct Client {
     pub expiry: u32,
     pub expiry_at_connect: u32,
     pub packet_bytes_max: u32,
+    /// What stands before its topics, unseen.
+    pub(super) mount: Option<Mount>,
+    /// Towards it.
+    pub aliases: Aliases,
     /// Whether it wants reason strings in what is not CONNACK or DISCONNECT.
     pub problem_information: bool,
     /// What it may do.
@@ -164,6 +169,8 @@ impl Client {
             expiry: 0,
             expiry_at_connect: 0,
             packet_bytes_max: u32::MAX,
+            mount: None,
+            aliases: Aliases::default(),
             problem_information: true,
             terms: Terms::STRANGER,
             will: None,

@@ -3,17 +3,15 @@
 use std::rc::Rc;
 
 use super::connection::{Connection, LocalSubscription, Stage};
+use super::forms::{Forms, Wire};
 use super::live::Spot;
 use super::say::hold;
 use super::{ConnId, Worker, mark_dirty};
-use crate::base::clock::Instant;
 use crate::base::figures::{Figures, count_packet};
 use crate::base::ids::{ClaimSerial, ShareToken};
-use crate::base::limits::OUTPUT_SHARED_BYTES_MIN;
 use crate::base::log::LogType;
 use crate::ipc::mesh::{Deliver, Message};
-use crate::mqtt::encode::{PublishForm, encode_publish_head};
-use crate::mqtt::{Ack, PacketId, Properties, PropertiesBuilder, Property, Qos, Topic, Version};
+use crate::mqtt::{Ack, PacketId, Properties, Qos, Topic};
 use crate::ring::{Cx, Mesh};
 use crate::session::{Place, Queued, QueuedMessage};
 
@@ -48,134 +46,14 @@ impl FanOut {
 
 /// One receiver of a message.
 #[derive(Debug)]
-struct Target {
+pub(super) struct Target {
     conn: ConnId,
-    qos: Qos,
-    retain: bool,
-    subscription_ids: Vec<u32>,
+    pub qos: Qos,
+    pub retain: bool,
+    pub subscription_ids: Vec<u32>,
     /// Of a shared message of QoS 1 or 2.
     token: Option<ShareToken>,
 }
-
-/// Encoded forms of one message: by protocol generation, QoS and retain flag. Messages with subscription
-/// identifiers are encoded for each receiver.
-#[derive(Default)]
-struct Forms {
-    bytes: Vec<u8>,
-    known: [Option<Form>; FORMS],
-    /// A large payload, shared by all forms.
-    shared: Option<Rc<[u8]>>,
-    builder: PropertiesBuilder,
-}
-
-const FORMS: usize = 12;
-
-/// Where in `Forms::bytes` a form is.
-#[derive(Clone, Copy)]
-struct Form {
-    start: usize,
-    end: usize,
-    packet_id_at: Option<usize>,
-    /// Bytes on the wire, a shared payload included.
-    len: usize,
-}
-
-impl Forms {
-    fn begin(&mut self) {
-        self.bytes.clear();
-        self.known = [None; FORMS];
-        self.shared = None;
-    }
-
-    fn form(
-        &mut self,
-        version: Version,
-        target: &Target,
-        message: &Message<'_>,
-        now: Instant,
-    ) -> Form {
-        if !target.subscription_ids.is_empty() && version == Version::V5 {
-            return self.encode(version, target, message, now);
-        }
-        let five = usize::from(version == Version::V5);
-        let at = (target.qos as usize * 2 + usize::from(target.retain)) * 2 + five;
-        if let Some(Some(form)) = self.known.get(at) {
-            return *form;
-        }
-        let form = self.encode(version, target, message, now);
-        if let Some(slot) = self.known.get_mut(at) {
-            *slot = Some(form);
-        }
-        form
-    }
-
-    fn encode(
-        &mut self,
-        version: Version,
-        target: &Target,
-        message: &Message<'_>,
-        now: Instant,
-    ) -> Form {
-        let mut properties = Properties::trusted(message.properties);
-        if version == Version::V5
-            && (message.expires_at.is_some() || !target.subscription_ids.is_empty())
-        {
-            self.builder.clear();
-            match message.expires_at {
-                Some(at) => {
-                    // What is left of its life [MQTT-3.3.2-6]; less than a second counts as one.
-                    let left = u32::try_from(at.since(now).as_nanos().div_ceil(1_000_000_000))
-                        .unwrap_or(u32::MAX);
-                    self.builder.push_all_with_expiry(properties, left)
-                }
-                None => self.builder.push_all(properties),
-            };
-            for id in &target.subscription_ids {
-                self.builder.push(Property::SubscriptionIdentifier(*id));
-            }
-            properties = self.builder.as_properties();
-        }
-        let form = PublishForm {
-            version,
-            qos: target.qos,
-            retain: target.retain,
-            topic: Topic::trusted(message.topic),
-            properties,
-            payload: message.payload,
-        };
-        let start = self.bytes.len();
-        let packet_id_at = encode_publish_head(&form, &mut self.bytes);
-        let head = self.bytes.len() - start;
-        if message.payload.len() < OUTPUT_SHARED_BYTES_MIN {
-            self.bytes.extend_from_slice(message.payload);
-        } else if self.shared.is_none() {
-            self.shared = Some(Rc::from(message.payload));
-        }
-        Form {
-            start,
-            end: self.bytes.len(),
-            packet_id_at,
-            len: head + message.payload.len(),
-        }
-    }
-
-    /// Appends a form with its packet id and DUP flag.
-    fn write(&self, form: Form, packet_id: Option<PacketId>, dup: bool, out: &mut Vec<u8>) {
-        let at = out.len();
-        out.extend_from_slice(self.bytes.get(form.start..form.end).unwrap_or_default());
-        if let (Some(offset), Some(id)) = (form.packet_id_at, packet_id)
-            && let Some(field) = out.get_mut(at + offset..at + offset + 2)
-        {
-            field.copy_from_slice(&id.get().to_be_bytes());
-        }
-        if let (true, Some(first)) = (dup, out.get_mut(at)) {
-            *first |= DUP;
-        }
-    }
-}
-
-/// The DUP bit of a PUBLISH [MQTT-3.3.1-1].
-const DUP: u8 = 0b1000;
 
 impl Worker {
     /// Sends a message to the clients of this worker that subscribed to it.
@@ -299,9 +177,10 @@ impl Worker {
             .forms
             .form(conn.client.version, target, message, cx.now);
         // A packet that is too large for a client is not sent to it [MQTT-3.1.2-24].
-        if u32::try_from(form.len).is_ok_and(|len| len > conn.client.packet_bytes_max) {
+        let forms = &self.fan_out.forms;
+        let Some(wire) = forms.wire(form, &conn.client, message.topic, true) else {
             return self.settle(target.conn, target.token.into_iter().collect(), cx);
-        }
+        };
         let blocked = conn.is_full();
         let mut packet_id = None;
         if target.qos == Qos::AtMostOnce {
@@ -342,7 +221,7 @@ impl Worker {
                 }
             }
         }
-        self.put(target, form, (packet_id, false), message, cx);
+        self.put(target, wire, (packet_id, false), message, cx);
     }
 
     /// The store feeds a stored session: its packet ids are given, its window is kept there. Or it is a transient
@@ -373,21 +252,24 @@ impl Worker {
             .fan_out
             .forms
             .form(conn.client.version, &target, message, cx.now);
-        if u32::try_from(form.len).is_ok_and(|len| len > conn.client.packet_bytes_max) {
+        let forms = &self.fan_out.forms;
+        let may_give = conn.client.subacks_owed == 0;
+        let Some(wire) = forms.wire(form, &conn.client, message.topic, may_give) else {
             // The client will never acknowledge what it cannot be sent: the store lets go of it.
             return self.skip_delivery(deliver.claim, deliver.packet_id, message.qos, cx);
-        }
+        };
+        let own = (deliver.packet_id, deliver.dup);
         if deliver.packet_id.is_none() && conn.is_full() {
             return drop_message(&mut conn.dropping, &mut self.counted, &conn.client.id, cx);
         }
         if conn.client.subacks_owed > 0 {
             count_publish(&mut self.counted, conn, message);
             log_sending(conn, &target, deliver.packet_id, deliver.dup, message, cx);
-            let (forms, behind) = (&self.fan_out.forms, &mut conn.client.behind_suback);
-            forms.write(form, deliver.packet_id, deliver.dup, behind);
+            let behind = &mut conn.client.behind_suback;
+            forms.write(&wire, message.topic, own, behind);
             return behind.extend_from_slice(forms.shared.as_deref().unwrap_or_default());
         }
-        self.put(&target, form, (deliver.packet_id, deliver.dup), message, cx);
+        self.put(&target, wire, own, message, cx);
     }
 
     fn skip_delivery<M: Mesh>(
@@ -445,7 +327,15 @@ impl Worker {
                 .fan_out
                 .forms
                 .form(conn.client.version, &target, &message, cx.now);
-            self.put(&target, form, (Some(packet_id), false), &message, cx);
+            let forms = &self.fan_out.forms;
+            match forms.wire(form, &conn.client, message.topic, true) {
+                Some(wire) => self.put(&target, wire, (Some(packet_id), false), &message, cx),
+                // It fitted when it was queued, and its size does not change; but nothing may hang on that.
+                None => {
+                    conn.client.window.give_up(packet_id);
+                    self.settle_shared(id, packet_id, cx);
+                }
+            }
         }
     }
 
@@ -469,7 +359,7 @@ impl Worker {
     fn put<M: Mesh>(
         &mut self,
         target: &Target,
-        form: Form,
+        wire: Wire,
         own: (Option<PacketId>, bool),
         message: &Message<'_>,
         cx: &mut Cx<'_, M>,
@@ -480,15 +370,16 @@ impl Worker {
         let (packet_id, dup) = own;
         count_publish(&mut self.counted, conn, message);
         log_sending(conn, target, packet_id, dup, message, cx);
+        wire.give_alias(&mut conn.client, message.topic);
         let forms = &self.fan_out.forms;
         if conn.held > 0 {
-            let mut bytes = Vec::with_capacity(form.len);
-            forms.write(form, packet_id, dup, &mut bytes);
+            let mut bytes = Vec::with_capacity(wire.len_about());
+            forms.write(&wire, message.topic, own, &mut bytes);
             bytes.extend_from_slice(forms.shared.as_deref().unwrap_or_default());
             return hold(&mut self.held, self.last, target.conn, conn, bytes);
         }
         conn.output
-            .append(|out| forms.write(form, packet_id, dup, out));
+            .append(|out| forms.write(&wire, message.topic, own, out));
         if let Some(payload) = &forms.shared {
             conn.output.push_shared(payload.clone());
         }

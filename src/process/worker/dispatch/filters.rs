@@ -1,6 +1,7 @@
 //! The filters of a SUBSCRIBE: what each asks for, how many a client may have, and how deep they may be.
 
 use super::connection::{LocalSubscription, options_byte};
+use super::ending::Ending;
 use super::{ConnId, Worker};
 use crate::base::limits::TOPIC_LEVELS_MAX;
 use crate::base::log::LogType;
@@ -43,7 +44,7 @@ impl Worker {
             return Taken::default();
         };
         let (stored, bridge) = (conn.client.stored, conn.client.bridge);
-        let (version, qos_max) = (conn.client.version, conn.client.terms.qos_max);
+        let qos_max = conn.client.terms.qos_max;
         let mut taken = Taken {
             identifier,
             ..Taken::default()
@@ -54,13 +55,8 @@ impl Worker {
                 ..asked(*filter, *options, bridge)
             };
             self.log_subscribe(id, filter.as_str(), options, cx);
-            if !self.may_subscribe(id, *filter) {
-                // 3.x has one word for all that cannot be [MQTT-3.9.3-2].
-                taken.codes.push(if version == Version::V5 {
-                    Reason::QuotaExceeded as u8
-                } else {
-                    0x80
-                });
+            if let Some(code) = self.refuse_filter(id, *filter) {
+                taken.codes.push(code);
                 continue;
             }
             taken.codes.push(options.qos as u8);
@@ -116,21 +112,47 @@ impl Worker {
         filter.shared().is_some() || (stored && self.config.queue_qos0_messages)
     }
 
-    /// Whether a client may have this subscription. One that it has is replaced, whatever the limit.
-    pub(super) fn may_subscribe(&mut self, id: ConnId, filter: Filter<'_>) -> bool {
-        let Some(conn) = self.conns.get(id) else {
-            return false;
-        };
-        let (client, name) = (&conn.client, filter.as_str());
+    /// The code for a subscription that the client cannot have: one that is none behind its mount point, or one too
+    /// many. One that it has is replaced, whatever the limit.
+    fn refuse_filter(&mut self, id: ConnId, filter: Filter<'_>) -> Option<u8> {
+        let client = &self.conns.get(id)?.client;
+        let (version, name) = (client.version, filter.as_str());
         let most = usize::try_from(client.terms.subscriptions_max).unwrap_or(usize::MAX);
         let exists = client.filters.contains(name) || client.filters_at_store.contains(name);
-        if !exists && client.filters.len() + client.filters_at_store.len() >= most {
-            return false;
+        let reason = if client.mount.is_some() && Filter::new(name).is_none() {
+            Reason::TopicFilterInvalid
+        } else if !exists && client.filters.len() + client.filters_at_store.len() >= most {
+            Reason::QuotaExceeded
+        } else {
+            if self.is_at_store(id, filter) {
+                self.count_at_store(id, filter);
+            }
+            return None;
+        };
+        Some(match version {
+            Version::V5 => reason as u8,
+            // They have one word for all that cannot be [MQTT-3.9.3-2].
+            Version::V31 | Version::V311 => 0x80,
+        })
+    }
+
+    /// Closes a connection that subscribes to deeper topics than it may. True if it did.
+    pub(super) fn ended_for_depth<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        packet: &Subscribe<'_>,
+        cx: &mut Cx<'_, M>,
+    ) -> bool {
+        let is_too_deep = |f: Filter<'_>| {
+            let inner = f.shared().map_or(f, |(_, inner)| inner);
+            is_too_deep(inner.as_str(), &self.config)
+        };
+        let is_any = packet.filters.iter().any(|(f, _)| is_too_deep(*f));
+        if is_any {
+            let (reason, what) = (Reason::TopicFilterInvalid, "too many levels in a filter");
+            self.close(id, Ending::Protocol(reason, what), cx);
         }
-        if self.is_at_store(id, filter) {
-            self.count_at_store(id, filter);
-        }
-        true
+        is_any
     }
 
     pub(super) fn count_at_store(&mut self, id: ConnId, filter: Filter<'_>) {
@@ -158,10 +180,4 @@ pub(super) fn is_too_deep(name: &str, config: &Config) -> bool {
     let most = usize::from(config.max_topic_levels);
     // What every topic was checked for already needs no counting.
     most < TOPIC_LEVELS_MAX && name.bytes().filter(|byte| *byte == b'/').count() >= most
-}
-
-/// The same of a filter, or of the one behind a group.
-pub(super) fn is_filter_too_deep(filter: Filter<'_>, config: &Config) -> bool {
-    let inner = filter.shared().map_or(filter, |(_, inner)| inner);
-    is_too_deep(inner.as_str(), config)
 }

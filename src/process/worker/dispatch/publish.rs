@@ -51,11 +51,9 @@ impl Worker {
             return;
         };
         // The alias is between this client and us: it is resolved here, and goes no further.
-        let topic: Box<str> = match conn
-            .client
-            .inbound
-            .alias(alias, publish.topic.map(Topic::as_str))
-        {
+        let maximum = conn.client.terms.topic_alias_max;
+        let name = publish.topic.map(Topic::as_str);
+        let topic: Box<str> = match conn.client.inbound.alias(alias, name, maximum) {
             Ok(topic) => topic.into(),
             Err((reason, what)) => return self.close(id, Ending::Protocol(reason, what), cx),
         };
@@ -84,6 +82,16 @@ impl Worker {
                 cx,
             );
         }
+        self.on_named_publish(id, publish, topic, cx);
+    }
+
+    pub(super) fn publish_to<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        publish: &Publish<'_>,
+        topic: Topic<'_>,
+        cx: &mut Cx<'_, M>,
+    ) {
         if let Err((reason, what)) = self.allow_publish(id, publish) {
             return self.close(id, Ending::Protocol(reason, what), cx);
         }

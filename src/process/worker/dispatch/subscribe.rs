@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use super::connection::{LocalSubscription, Stage};
-use super::ending::Ending;
-use super::filters::{Taken, is_filter_too_deep};
+use super::filters::Taken;
 use super::live::SeenLive;
-use super::say::Counts;
+use super::say::{Counts, explain};
 use super::{ConnId, Worker};
 use crate::base::ids::{ClaimSerial, MemberId, Position, Serial};
 use crate::base::limits::{EARLY_SLICES_MAX, RETAINED_REQUESTS_MAX};
@@ -60,7 +59,7 @@ pub(super) struct RetainedWait {
 }
 
 impl Worker {
-    pub(super) fn on_subscribe<M: Mesh>(
+    pub(super) fn subscribe<M: Mesh>(
         &mut self,
         id: ConnId,
         packet: &Subscribe<'_>,
@@ -74,19 +73,6 @@ impl Worker {
             LogType::Debug,
             format_args!("Received SUBSCRIBE from {}", conn.client.id),
         );
-        let config = &self.config;
-        if packet
-            .filters
-            .iter()
-            .any(|(f, _)| is_filter_too_deep(*f, config))
-        {
-            let reason = Reason::TopicFilterInvalid;
-            return self.close(
-                id,
-                Ending::Protocol(reason, "too many levels in a filter"),
-                cx,
-            );
-        }
         let Taken {
             identifier,
             codes,
@@ -337,9 +323,15 @@ impl Worker {
                 LogType::Debug,
                 format_args!("Sending SUBACK to {}", conn.client.id),
             );
+            let refused = codes.iter().copied().find(|code| *code >= 0x80);
+            let words = explain(
+                &conn.client,
+                refused.unwrap_or_default(),
+                "not a filter behind the mount point",
+            );
             let suback = Suback {
                 packet_id,
-                properties: Properties::NONE,
+                properties: words.as_properties(),
                 codes: &codes,
             };
             self.say_after_last(id, &Packet::Suback(suback), cx);
@@ -479,7 +471,7 @@ impl Worker {
         self.send_one(id, message, (options.qos.min(message.qos), true, ids), cx);
     }
 
-    pub(super) fn on_unsubscribe<M: Mesh>(
+    pub(super) fn unsubscribe<M: Mesh>(
         &mut self,
         id: ConnId,
         packet: &Unsubscribe<'_>,

@@ -108,6 +108,8 @@ const SETTINGS: StoreSettings = StoreSettings {
     drops_oldest: false,
     queue_qos0_messages: false,
     retain_available: true,
+    global_max_retained_messages: usize::MAX,
+    retain_expiry_secs: None,
     persistent_client_expiration: None,
 };
 

@@ -401,3 +401,91 @@ fn subscribing_on_and_on_while_nothing_is_taken_stays_cheap_and_bounded() {
     let session = kept.and_then(|c| c.session.as_ref()).unwrap();
     assert_eq!(session.scan_bytes, RETAINED_SCAN_BYTES_MAX);
 }
+
+#[test]
+fn a_retained_message_is_forgotten_after_its_interval_or_expires_before() {
+    let mut world = World::with(StoreSettings {
+        retain_expiry_secs: Some(60),
+        ..SETTINGS
+    });
+    let (conn, _) = world.connect(0, transient("id"));
+    world.publish(conn, &retain("a", Qos::AtMostOnce));
+    let expires_at = Some(world.now.after_secs(10));
+    let short = Message {
+        expires_at,
+        ..retain("b", Qos::AtMostOnce)
+    };
+    world.publish(conn, &short);
+    world.later(9_999);
+    world.publish(conn, &retain("c", Qos::AtMostOnce));
+    world.request(conn, 1, vec![], "#");
+    world.turn();
+    assert_eq!(world.slices(), [(1, true, vec!["a", "b", "c"])]);
+    world.later(1);
+    world.request(conn, 2, vec![], "#");
+    world.turn();
+    assert_eq!(world.slices(), [(2, true, vec!["a", "c"])]);
+    world.later(50_000);
+    world.request(conn, 3, vec![], "#");
+    world.turn();
+    assert_eq!(world.slices(), [(3, true, vec!["c"])]);
+    // A session gets the same.
+    let (session, _) = world.session(1, "session", &[]);
+    world.subscribe(session, 0, &[(1, "#")]);
+    world.settle();
+    assert_eq!(world.delivered_topics("c"), 1);
+    world.later(20_000);
+    assert_eq!(world.store.retained_messages(), 0, "swept away");
+}
+
+#[test]
+fn a_retained_message_that_is_forgotten_soon_does_not_say_so_on_the_wire() {
+    let mut world = World::with(StoreSettings {
+        retain_expiry_secs: Some(60),
+        ..SETTINGS
+    });
+    let (session, _) = world.session(0, "id", &[(1, "t")]);
+    world.publish(session, &retain("t", Qos::AtLeastOnce));
+    assert_eq!(world.delivered()[0].message.expires_at, None);
+}
+
+#[test]
+fn beyond_the_limit_no_further_topic_is_retained() {
+    let mut world = World::with(StoreSettings {
+        global_max_retained_messages: 2,
+        ..SETTINGS
+    });
+    let (conn, _) = world.session(0, "id", &[(1, "#")]);
+    for topic in ["a", "b", "c", "d"] {
+        world.publish(conn, &retain(topic, Qos::AtLeastOnce));
+    }
+    assert_eq!(world.delivered().len(), 4, "subscribers get them all");
+    assert_eq!(world.store.retained_messages(), 2);
+    assert_eq!(world.store.figures().retained_dropped, 2);
+    assert_eq!(world.log.pending().lines().count(), 1, "said once");
+    // One that is there can be replaced and cleared, which makes room.
+    let replacement = Message {
+        expires_at: Some(world.now.after_secs(1)),
+        ..retain("a", Qos::AtLeastOnce)
+    };
+    world.publish(conn, &replacement);
+    world.publish(
+        conn,
+        &Message {
+            payload: b"",
+            ..retain("b", Qos::AtLeastOnce)
+        },
+    );
+    world.publish(conn, &retain("c", Qos::AtLeastOnce));
+    world.publish(conn, &retain("d", Qos::AtLeastOnce));
+    assert_eq!(world.log.pending().lines().count(), 2, "another episode");
+    // What has expired takes no room, swept or not.
+    world.now = world.now.after_secs(1);
+    world.publish(conn, &retain("d", Qos::AtLeastOnce));
+    world.request(conn, 1, vec![], "#");
+    let (reader, _) = world.connect(1, transient("reader"));
+    world.request(reader, 2, vec![], "#");
+    world.turn();
+    let slices = world.slices();
+    assert!(slices.iter().any(|s| s.2 == ["c", "d"]), "{slices:?}");
+}
