@@ -131,7 +131,8 @@ pub fn admit(
         .topic_alias_maximum
         .min(listener.max_topic_alias_broker);
     terms.receive_maximum = terms.receive_maximum.min(config.max_inflight_messages);
-    if let Some(limit) = config.persistent_client_expiration {
+    // A client of 3.x was promised nothing, so that its session always follows the limit as it is then.
+    if let (Some(limit), Version::V5) = (config.persistent_client_expiration, version) {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         terms.expiry_changed = terms.expiry > limit;
         terms.expiry = terms.expiry.min(limit);
@@ -305,6 +306,10 @@ mod tests {
             let terms = decide(&c, &config).unwrap();
             assert_eq!((terms.expiry, terms.expiry_changed), expected);
         }
+        let mut c = connect(Version::V311);
+        c.clean_start = false;
+        let terms = decide(&c, &config).unwrap();
+        assert_eq!((terms.expiry, terms.expiry_changed), (u32::MAX, false));
     }
 
     #[test]

@@ -9,4 +9,8 @@ mod harness;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod supervision;
+#[cfg(test)]
+mod system_topics;

@@ -381,8 +381,8 @@ pub static ROWS: &[Row] = &[
             max: u16::MAX as i64,
         },
         "10",
-        "Seconds between two updates of the topics under $SYS; 0 is off. This version accepts it but does not publish \
-         these topics yet.",
+        "Seconds between two updates of the topics under $SYS, on whole multiples of the wall clock; 0 is off, and there \
+         is no control process then.",
     )
     .is(global!(sys_interval)),
     Row::new(

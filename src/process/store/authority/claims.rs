@@ -235,7 +235,7 @@ impl Store {
         expiry: Option<u32>,
         cx: &mut Cx<'_, M>,
     ) {
-        let longest = self.settings.persistent_client_expiration.unwrap_or(NEVER);
+        let longest = self.settings.persistent_client_expiration;
         let Some(kept) = self.directory.get_mut(client) else {
             return;
         };
@@ -253,11 +253,8 @@ impl Store {
                 let heads = published_heads(cx.mesh).into_iter();
                 session.left_at.extend(heads.map(Mark::from));
             }
-            lives_secs = session.expiry.min(longest);
-            session.expires_at = match lives_secs {
-                NEVER => None,
-                secs => Some(cx.now.after_secs(u64::from(secs))),
-            };
+            session.absent_since = cx.now;
+            lives_secs = session.wait(longest);
         }
         kept.delayed_will = will.map(|will| {
             let delay = will.delay_secs.min(lives_secs);

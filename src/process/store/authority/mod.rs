@@ -78,6 +78,8 @@ pub struct Store {
     retained_steps: usize,
     /// Members of groups that may still be found without room in this turn.
     shared_steps: usize,
+    /// Clients whose sessions may end at another time since the operator changed his mind.
+    to_wait_anew: Vec<ClientNumber>,
     sweep_at: Instant,
     /// There is something to do at once, in another turn.
     again: bool,
@@ -125,6 +127,7 @@ impl Store {
             stalled: Vec::new(),
             retained_steps: RETAINED_STEPS_PER_TURN,
             shared_steps: SHARED_STEPS_PER_TURN,
+            to_wait_anew: Vec::new(),
             sweep_at: Instant::default(),
             again: false,
             soon: None,
@@ -141,6 +144,9 @@ impl Store {
     /// Follows other settings from now on. Whether QoS 0 messages are queued is decided at the start: what was
     /// announced to the workers stands on it.
     pub fn set_settings(&mut self, settings: StoreSettings) {
+        if settings.persistent_client_expiration != self.settings.persistent_client_expiration {
+            self.to_wait_anew = self.directory.numbers();
+        }
         self.settings = StoreSettings {
             queue_qos0_messages: self.settings.queue_qos0_messages,
             ..settings
@@ -276,7 +282,7 @@ impl Store {
 
     /// When [`Store::tick`] (or just another turn) is due at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.again {
+        if self.again || !self.to_wait_anew.is_empty() {
             return Some(Instant::default());
         }
         let timer = self.timers.first().map(|(at, _)| *at);

@@ -14,6 +14,7 @@ use crate::queue::{Entry, Limits, Next, Pushed, Queue, Sending};
 use crate::retained::Retained;
 use crate::ring::{Cx, Mesh};
 
+use super::claims::NEVER;
 use super::message::{Kept, StoredMessage};
 use super::subscribe::{Gap, Subscription};
 use super::{Store, reads};
@@ -23,8 +24,9 @@ use super::{Store, reads};
 pub(super) struct Session {
     /// Seconds that it outlives a connection.
     pub expiry: u32,
-    /// When it ends, while there is no connection.
+    /// When it ends, while there is no connection, and since when there is none.
     pub expires_at: Option<Instant>,
+    pub absent_since: Instant,
     /// How far every outbox was when the last connection ended: what came from them directly may have been sent.
     pub left_at: Vec<Mark>,
     pub subscriptions: BTreeMap<Box<str>, Subscription>,
@@ -47,6 +49,13 @@ enum Fed {
 }
 
 impl Session {
+    /// There is no connection: sets when it ends. `longest` is how long the operator lets it wait. Its seconds.
+    pub fn wait(&mut self, longest: Option<u32>) -> u32 {
+        let secs = self.expiry.min(longest.unwrap_or(NEVER));
+        self.expires_at = (secs != NEVER).then(|| self.absent_since.after_secs(u64::from(secs)));
+        secs
+    }
+
     /// Puts a message behind what waits, unless it may go at once and is said to be gone.
     fn take<M: Mesh>(
         &mut self,

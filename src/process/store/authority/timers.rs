@@ -14,6 +14,7 @@ use super::claims::is_applied;
 impl Store {
     /// Does what is due by now. Call it when [`Store::next_deadline`] has come.
     pub fn tick<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        self.wait_anew();
         for _ in 0..TIMERS_PER_TURN {
             match self.timers.first() {
                 Some((at, client)) if *at <= cx.now => {
@@ -29,6 +30,27 @@ impl Store {
         if self.sweep_at <= cx.now {
             self.retained.sweep(cx.now, RETAINED_SWEEP_STEPS);
             self.sweep_at = cx.now.after_secs(RETAINED_SWEEP_SECS);
+        }
+    }
+
+    /// Follows a changed `persistent_client_expiration`, as if it had held when the clients left.
+    fn wait_anew(&mut self) {
+        let longest = self.settings.persistent_client_expiration;
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(client) = self.to_wait_anew.pop() else {
+                return;
+            };
+            let Some((None, kept)) = self.directory.held_mut(client) else {
+                continue;
+            };
+            if let Some(session) = &mut kept.session {
+                session.wait(longest);
+                // A will comes when its session ends at the latest [MQTT-3.1.3.2.2].
+                if let (Some(at), Some((_, due))) = (session.expires_at, &mut kept.delayed_will) {
+                    *due = at.min(*due);
+                }
+            }
+            self.set_timer(client);
         }
     }
 

@@ -317,6 +317,44 @@ fn the_operator_may_limit_how_long_sessions_last() {
 }
 
 #[test]
+fn a_new_limit_holds_for_sessions_that_wait_already() {
+    let mut world = World::new();
+    let (connected, _) = world.connect(0, persistent("connected"));
+    for id in ["early", "late"] {
+        let asked = Claim {
+            will: will(id, 1000),
+            ..persistent(id)
+        };
+        let (conn, _) = world.connect(0, asked);
+        world.release(conn, WillFate::Delayed, None);
+        world.later(30_000);
+    }
+    let limit = |secs| StoreSettings {
+        persistent_client_expiration: secs,
+        ..SETTINGS
+    };
+    world.store.set_settings(limit(Some(60)));
+    world.settle();
+    assert_eq!(
+        world.log.pending(),
+        "Expiring client early due to timeout.\n"
+    );
+    let published = world.published();
+    let topics: Vec<&str> = published.iter().map(|(_, topic)| &**topic).collect();
+    assert_eq!(topics, ["early"], "its will comes with its end");
+    world.store.set_settings(limit(Some(90)));
+    world.later(30_000);
+    assert_eq!(world.log.pending().lines().count(), 1);
+    world.store.set_settings(limit(None));
+    world.later(3_600_000);
+    let late = world.claim(0, persistent("late"));
+    assert_eq!(grant(&mut world, late), Some((true, true)));
+    world.disconnect(connected);
+    let connected = world.claim(0, persistent("connected"));
+    assert_eq!(grant(&mut world, connected), Some((true, true)));
+}
+
+#[test]
 fn a_transient_client_leaves_nothing_behind() {
     let mut world = World::new();
     for n in 0..50 {
