@@ -175,7 +175,8 @@ impl Store {
     }
 
     /// The worker counts what its clients subscribe to, and announces these for QoS 0, which goes to an attached session
-    /// directly. (Groups are the store's, and with `queue_qos0_messages` everything is; the worker knows.)
+    /// directly. (Groups are the store's, and so is everything with
+    /// `queue_qos0_messages` or `upgrade_outgoing_qos`; the worker knows.)
     fn tell_filters<M: Mesh>(&mut self, client: ClientNumber, key: ClaimKey, cx: &mut Cx<'_, M>) {
         if !self.reads(key) {
             return;
@@ -249,7 +250,7 @@ impl Store {
             session.queue.detach();
             // QoS 0 went to it from worker to worker, from records that are published by now.
             session.left_at.clear();
-            if !session.subscriptions.is_empty() && !self.settings.queue_qos0_messages {
+            if !session.subscriptions.is_empty() && !self.settings.outgoing().every_qos {
                 let heads = published_heads(cx.mesh).into_iter();
                 session.left_at.extend(heads.map(Mark::from));
             }

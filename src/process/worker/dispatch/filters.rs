@@ -109,7 +109,7 @@ impl Worker {
     /// Whether the store alone keeps this subscription.
     pub(super) fn is_at_store(&self, id: ConnId, filter: Filter<'_>) -> bool {
         let stored = self.conns.get(id).is_some_and(|conn| conn.client.stored);
-        filter.shared().is_some() || (stored && self.config.queue_qos0_messages)
+        filter.shared().is_some() || (stored && self.config.stores_every_qos())
     }
 
     /// The code for a subscription that the client cannot have: one that is none behind its mount point, or one too
