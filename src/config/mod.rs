@@ -97,6 +97,8 @@ pub struct Config {
     pub set_tcp_nodelay: bool,
     /// Seconds after which an absent persistent client is forgotten, whatever it asked for; `None` is never.
     pub persistent_client_expiration: Option<u64>,
+    /// Bytes of memory that all processes together may hold; `u64::MAX` is no limit.
+    pub memory_limit: u64,
     /// The largest payload accepted from a client; `u32::MAX` is no limit.
     pub message_size_limit: u32,
     /// Seconds between two updates of `$SYS`; 0 is off.
@@ -309,6 +311,7 @@ impl Config {
             queue_qos0_messages: false,
             set_tcp_nodelay: false,
             persistent_client_expiration: None,
+            memory_limit: u64::MAX,
             message_size_limit: u32::MAX,
             sys_interval: 10,
         }

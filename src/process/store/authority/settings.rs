@@ -26,6 +26,8 @@ pub struct StoreSettings {
     pub drops_oldest: bool,
     /// Persistent sessions get QoS 0 messages through the store, also while nobody is attached.
     pub queue_qos0_messages: bool,
+    /// Bytes that all processes may hold on their heaps.
+    pub memory_limit: u64,
     /// Whether anything is retained.
     pub retain_available: bool,
     /// Topics that have a retained message at most.
@@ -51,6 +53,7 @@ impl StoreSettings {
             global_max_queued_bytes: config.global_max_queued_bytes,
             drops_oldest: config.queue_policy == QueuePolicy::DropOldest,
             queue_qos0_messages: config.queue_qos0_messages,
+            memory_limit: config.memory_limit,
             retain_available: config.retain_available,
             global_max_retained_messages: match config.global_max_retained_messages {
                 u32::MAX => usize::MAX,

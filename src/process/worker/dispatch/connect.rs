@@ -41,6 +41,10 @@ impl Worker {
                 cx,
             );
         };
+        if self.memory.is_over() {
+            let busy = Ending::Refused(Reason::ServerBusy, "memory_limit exceeded");
+            return self.close(id, busy, cx);
+        }
         let terms = match admit(connect, listener, &config) {
             Ok(terms) => terms,
             Err(refusal) => {
