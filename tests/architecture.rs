@@ -52,6 +52,7 @@ const ROOMS: &[Room] = &[
     pure("ipc", &["base", "mqtt", "ring"]),
     doing("ipc/channel.rs", &["base", "sys"]),
     doing("ipc/control.rs", &["base", "sys"]),
+    doing("ipc/control", &["base", "sys"]),
     doing("ring", &["base"]),
     pure("ring/record.rs", &["base"]),
     doing("net", &["base", "sys"]),
@@ -101,6 +102,22 @@ const ROOMS: &[Room] = &[
             "sys",
         ],
     ),
+    doing(
+        "process/control",
+        &[
+            "base",
+            "client",
+            "config",
+            "ipc",
+            "mqtt",
+            "process::child",
+            "process::member",
+            "ring",
+            "sys",
+        ],
+    ),
+    pure("process/control/system_topics.rs", &["base"]),
+    pure("process/supervisor/attendant.rs", &["base", "ipc"]),
     pure("process/supervisor/membership.rs", &["base", "ipc"]),
     pure(
         "process/worker/dispatch",
@@ -245,13 +262,13 @@ fn rooms_name_only_the_rooms_that_they_may() {
 #[test]
 fn no_process_names_another() {
     for (file, code) in sources() {
-        let Some(of) = ["supervisor", "worker", "store"]
+        let Some(of) = ["supervisor", "worker", "store", "control"]
             .iter()
             .find(|p| file.starts_with(&format!("process/{p}/")))
         else {
             continue;
         };
-        for other in ["supervisor", "worker", "store"]
+        for other in ["supervisor", "worker", "store", "control"]
             .iter()
             .filter(|p| *p != of)
         {

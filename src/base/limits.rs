@@ -136,6 +136,8 @@ pub const CONTROL_MESSAGE_BYTES_MAX: usize = 128;
 pub const CONTROL_QUEUE_MAX: usize = 4096;
 /// How long a member that was told to stop, or whose supervisor is gone, may take for each step.
 pub const STOP_STEP_MILLIS: u64 = 2000;
+/// How long control rests when its connection to a worker has ended, before it asks for another.
+pub const SEVERED_REST_MILLIS: u64 = 100;
 /// How soon a member tries again what does not wake it: log lines for a full pipe, messages for a busy supervisor.
 pub const RETRY_MILLIS: u64 = 10;
 /// Seconds that a new child waits for its first control message.

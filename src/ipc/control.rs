@@ -8,6 +8,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 
 use super::wire::{Put as _, Reader, WireError};
+use crate::base::clock::Instant;
 use crate::base::ids::{Incarnation, MemberId};
 use crate::base::limits::WORKERS_MAX;
 use crate::sys::users::Identity;
@@ -21,6 +22,8 @@ pub enum Role {
     Worker(u8),
     /// State and disk.
     Store,
+    /// Administration.
+    Control,
 }
 
 impl Role {
@@ -41,6 +44,7 @@ impl fmt::Display for Role {
         match self {
             Self::Worker(index) => write!(f, "worker {index}"),
             Self::Store => f.write_str("store"),
+            Self::Control => f.write_str("control"),
         }
     }
 }
@@ -65,6 +69,28 @@ pub enum ToChild<F = OwnedFd> {
         cursors: F,
         doorbell: F,
     },
+    /// First message to control, which is no member. Map `page`, then answer `Mapped`.
+    HelloControl {
+        /// No process has had it before.
+        incarnation: Incarnation,
+        /// When the broker started.
+        started: Instant,
+        become_user: Option<Identity>,
+        config: F,
+        /// Its own, as a member's cursor page: its heart beats there.
+        page: F,
+        /// What dead members counted.
+        ledger: F,
+    },
+    /// To control: this member lives, and its figures are here.
+    Page {
+        member: MemberId,
+        incarnation: Incarnation,
+        page: F,
+    },
+    /// One end of a private connection between control and a worker: to the worker, whose client control is, and to
+    /// control.
+    Internal { socket: F },
     /// You have been told of every member that lives now. Once joined to each of them, answer `Ready`: only then is
     /// there anything to accept from.
     Welcome,
@@ -124,6 +150,8 @@ pub enum ToSupervisor {
     },
     /// `Quiesce` is done.
     Quiet,
+    /// Control: my connection to a worker is over, and I want another.
+    Severed,
 }
 
 mod tag {
@@ -137,12 +165,16 @@ mod tag {
     pub const QUIESCE: u8 = 8;
     pub const STOP: u8 = 9;
     pub const WELCOME: u8 = 10;
+    pub const HELLO_CONTROL: u8 = 11;
+    pub const PAGE: u8 = 12;
+    pub const INTERNAL: u8 = 13;
 
     pub const MAPPED: u8 = 65;
     pub const READY: u8 = 66;
     pub const DRAINED: u8 = 67;
     pub const STUCK: u8 = 68;
     pub const QUIET: u8 = 69;
+    pub const SEVERED: u8 = 70;
 }
 
 /// In the place of a slot: nobody.
@@ -169,10 +201,7 @@ impl<F> ToChild<F> {
                 out.put_u64(key0);
                 out.put_u64(key1);
                 out.put_u32(ring_bytes);
-                out.put_u8(u8::from(become_user.is_some()));
-                let user = become_user.unwrap_or(Identity { uid: 0, gid: 0 });
-                out.put_u32(user.uid);
-                out.put_u32(user.gid);
+                put_user(&mut out, become_user);
                 vec![config, outbox, cursors, doorbell]
             }
             Self::Peer {
@@ -201,6 +230,9 @@ impl<F> ToChild<F> {
                 out.put_u8(tag::CONFIG);
                 vec![config]
             }
+            control @ (Self::HelloControl { .. } | Self::Page { .. } | Self::Internal { .. }) => {
+                control.encode_for_control(&mut out)
+            }
             small => {
                 small.encode_small(&mut out);
                 vec![]
@@ -209,10 +241,46 @@ impl<F> ToChild<F> {
         (out, fds)
     }
 
+    /// The messages that only control and its worker get.
+    fn encode_for_control(self, out: &mut Vec<u8>) -> Vec<F> {
+        match self {
+            Self::HelloControl {
+                incarnation,
+                started,
+                become_user,
+                config,
+                page,
+                ledger,
+            } => {
+                out.put_u8(tag::HELLO_CONTROL);
+                out.put_u32(incarnation.0);
+                out.put_u64(started.0);
+                put_user(out, become_user);
+                vec![config, page, ledger]
+            }
+            Self::Page {
+                member,
+                incarnation,
+                page,
+            } => {
+                put_member(out, tag::PAGE, member, incarnation);
+                vec![page]
+            }
+            Self::Internal { socket } => {
+                out.put_u8(tag::INTERNAL);
+                vec![socket]
+            }
+            _ => vec![],
+        }
+    }
+
     /// The messages that have no descriptor beside them.
     fn encode_small(self, out: &mut Vec<u8>) {
         match self {
             Self::Hello { .. }
+            | Self::HelloControl { .. }
+            | Self::Page { .. }
+            | Self::Internal { .. }
             | Self::Peer { .. }
             | Self::Listener { .. }
             | Self::Config { .. } => {}
@@ -248,15 +316,14 @@ impl<F> ToChild<F> {
                 let (member, incarnation) = take_member(&mut reader)?;
                 let hash_key = [reader.u64()?, reader.u64()?];
                 let ring_bytes = take_ring_bytes(&mut reader)?;
-                let changes = take_flag(&mut reader)?;
-                let (uid, gid) = (reader.u32()?, reader.u32()?);
+                let become_user = take_user(&mut reader)?;
                 Self::Hello {
                     role: Role::of(member),
                     member,
                     incarnation,
                     hash_key,
                     ring_bytes,
-                    become_user: changes.then_some(Identity { uid, gid }),
+                    become_user,
                     config: fd()?,
                     outbox: fd()?,
                     cursors: fd()?,
@@ -287,12 +354,43 @@ impl<F> ToChild<F> {
                 }
             }
             tag::CONFIG => Self::Config { config: fd()? },
+            tag @ (tag::HELLO_CONTROL | tag::PAGE | tag::INTERNAL) => {
+                Self::decode_for_control(tag, &mut reader, fd)?
+            }
             small => Self::decode_small(small, &mut reader)?,
         };
         if !reader.is_empty() || fds.next().is_some() {
             return Err(LEFT_OVER);
         }
         Ok(message)
+    }
+
+    /// The messages that only control and its worker get.
+    fn decode_for_control(
+        tag: u8,
+        reader: &mut Reader<'_>,
+        mut fd: impl FnMut() -> Result<F, WireError>,
+    ) -> Result<Self, WireError> {
+        Ok(match tag {
+            tag::HELLO_CONTROL => Self::HelloControl {
+                incarnation: Incarnation(reader.u32()?),
+                started: Instant(reader.u64()?),
+                become_user: take_user(reader)?,
+                config: fd()?,
+                page: fd()?,
+                ledger: fd()?,
+            },
+            tag::PAGE => {
+                let (member, incarnation) = take_member(reader)?;
+                Self::Page {
+                    member,
+                    incarnation,
+                    page: fd()?,
+                }
+            }
+            tag::INTERNAL => Self::Internal { socket: fd()? },
+            _ => return Err(UNKNOWN),
+        })
     }
 
     /// The messages that have no descriptor beside them.
@@ -339,6 +437,7 @@ impl ToSupervisor {
                 incarnation,
             } => put_member(&mut out, tag::STUCK, member, incarnation),
             Self::Quiet => out.put_u8(tag::QUIET),
+            Self::Severed => out.put_u8(tag::SEVERED),
         }
         out
     }
@@ -364,6 +463,7 @@ impl ToSupervisor {
                 }
             }
             tag::QUIET => Self::Quiet,
+            tag::SEVERED => Self::Severed,
             _ => return Err(UNKNOWN),
         };
         if !reader.is_empty() {
@@ -388,6 +488,19 @@ fn put_member(out: &mut Vec<u8>, tag: u8, member: MemberId, incarnation: Incarna
     out.put_u8(tag);
     out.put_u8(slot_byte(member));
     out.put_u32(incarnation.0);
+}
+
+fn put_user(out: &mut Vec<u8>, user: Option<Identity>) {
+    out.put_u8(u8::from(user.is_some()));
+    let user = user.unwrap_or(Identity { uid: 0, gid: 0 });
+    out.put_u32(user.uid);
+    out.put_u32(user.gid);
+}
+
+fn take_user(reader: &mut Reader<'_>) -> Result<Option<Identity>, WireError> {
+    let changes = take_flag(reader)?;
+    let (uid, gid) = (reader.u32()?, reader.u32()?);
+    Ok(changes.then_some(Identity { uid, gid }))
 }
 
 /// Only slots that a store or worker can have.
@@ -426,138 +539,4 @@ fn take_flag(reader: &mut Reader<'_>) -> Result<bool, WireError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
-
-    use super::*;
-    use crate::base::limits::CONTROL_MESSAGE_BYTES_MAX;
-    use crate::sys::seqpacket;
-
-    fn members() -> impl Strategy<Value = (MemberId, Incarnation)> {
-        (0..=WORKERS_MAX, any::<u32>())
-            .prop_map(|(slot, n)| (MemberId::new(slot).unwrap(), Incarnation(n)))
-    }
-
-    fn to_child() -> impl Strategy<Value = ToChild<u8>> {
-        let hello = (
-            members(),
-            any::<[u64; 2]>(),
-            0u32..32,
-            any::<Option<(u32, u32)>>(),
-        )
-            .prop_map(
-                |((member, incarnation), hash_key, shift, user)| ToChild::Hello {
-                    role: Role::of(member),
-                    member,
-                    incarnation,
-                    hash_key,
-                    ring_bytes: 1 << shift,
-                    become_user: user.map(|(uid, gid)| Identity { uid, gid }),
-                    config: 0,
-                    outbox: 1,
-                    cursors: 2,
-                    doorbell: 3,
-                },
-            );
-        let peer = (members(), 0u32..32).prop_map(|((member, incarnation), shift)| ToChild::Peer {
-            member,
-            incarnation,
-            ring_bytes: 1 << shift,
-            outbox: 0,
-            cursors: 1,
-            doorbell: 2,
-        });
-        let listener =
-            (any::<u16>(), proptest::option::of(members())).prop_map(|(listener, by)| {
-                ToChild::Listener {
-                    listener,
-                    lent_by: by.map(|b| b.0),
-                    socket: 0,
-                }
-            });
-        prop_oneof![
-            hello,
-            peer,
-            listener,
-            members().prop_map(|(member, incarnation)| ToChild::PeerGone {
-                member,
-                incarnation
-            }),
-            members().prop_map(|(member, incarnation)| ToChild::PeerRemoved {
-                member,
-                incarnation
-            }),
-            members().prop_map(|(from, _)| ToChild::TakeBack { from }),
-            Just(ToChild::Config { config: 0 }),
-            Just(ToChild::Welcome),
-            Just(ToChild::Quiesce),
-            Just(ToChild::Stop),
-        ]
-    }
-
-    fn to_supervisor() -> impl Strategy<Value = ToSupervisor> {
-        prop_oneof![
-            Just(ToSupervisor::Mapped),
-            Just(ToSupervisor::Ready),
-            Just(ToSupervisor::Quiet),
-            members().prop_map(|(member, incarnation)| ToSupervisor::Drained {
-                member,
-                incarnation
-            }),
-            members().prop_map(|(member, incarnation)| ToSupervisor::Stuck {
-                member,
-                incarnation
-            }),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_encoded_is_decoded(message in to_child(), answer in to_supervisor()) {
-            let (bytes, fds) = message.clone().encode();
-            assert!(bytes.len() <= CONTROL_MESSAGE_BYTES_MAX);
-            assert!(fds.len() <= seqpacket::DESCRIPTORS_MAX);
-            assert_eq!(ToChild::decode(&bytes, fds), Ok(message));
-            assert_eq!(ToSupervisor::decode(&answer.encode()), Ok(answer));
-        }
-
-        #[test]
-        fn a_byte_or_descriptor_more_or_less_is_refused(message in to_child(), answer in to_supervisor()) {
-            let (mut bytes, mut fds) = message.encode();
-            for cut in 0..bytes.len() {
-                assert!(ToChild::decode(&bytes[..cut], fds.clone()).is_err());
-            }
-            fds.push(9);
-            assert!(ToChild::decode(&bytes, fds.clone()).is_err());
-            fds.pop();
-            if fds.pop().is_some() {
-                assert!(ToChild::decode(&bytes, fds.clone()).is_err());
-            }
-            bytes.push(0);
-            assert!(ToChild::decode(&bytes, fds).is_err());
-            let mut bytes = answer.encode();
-            for cut in 0..bytes.len() {
-                assert!(ToSupervisor::decode(&bytes[..cut]).is_err());
-            }
-            bytes.push(0);
-            assert!(ToSupervisor::decode(&bytes).is_err());
-        }
-
-        #[test]
-        fn arbitrary_bytes_are_an_error_or_a_message_that_says_the_same(
-            tag in 0u8..80,
-            rest in proptest::collection::vec(any::<u8>(), 0..48),
-            fds in proptest::collection::vec(any::<u8>(), 0..6),
-        ) {
-            let mut bytes = vec![tag];
-            bytes.extend(rest);
-            if let Ok(message) = ToSupervisor::decode(&bytes) {
-                assert_eq!(message.encode(), bytes);
-            }
-            if let Ok(message) = ToChild::decode(&bytes, fds) {
-                let (again, fds) = message.clone().encode();
-                assert_eq!(ToChild::decode(&again, fds), Ok(message));
-            }
-        }
-    }
-}
+mod tests;

@@ -9,10 +9,11 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::base::clock::Instant;
 use crate::base::ids::{Incarnation, MemberId};
 use crate::base::limits::CHILD_HELLO_WITHIN_SECS;
 use crate::base::log::Log;
-use crate::ipc::control::{Channel, ControlError, Role, ToChild};
+use crate::ipc::control::{Channel, ControlError, ToChild};
 use crate::sys::poll::{Interest, Poller};
 use crate::sys::users::Identity;
 use crate::sys::{privileges, process, signals};
@@ -23,7 +24,6 @@ pub const TITLE_PREFIX: &str = "mosquitto: ";
 /// What a child's loop starts with. It maps `outbox` and `cursors`, and then says `Mapped`.
 #[derive(Debug)]
 pub struct Child {
-    pub role: Role,
     pub member: MemberId,
     pub incarnation: Incarnation,
     /// Keys the hashes of topics and filters for this start of the broker.
@@ -38,23 +38,46 @@ pub struct Child {
     pub control: Channel,
 }
 
+/// What control's loop starts with. It maps `page` and `ledger`, and then says `Mapped`.
+#[derive(Debug)]
+pub struct ControlChild {
+    pub incarnation: Incarnation,
+    /// When the broker started.
+    pub started: Instant,
+    /// The sealed configuration snapshot.
+    pub config: OwnedFd,
+    /// Its own page, where its heart beats.
+    pub page: OwnedFd,
+    /// What dead members counted.
+    pub ledger: OwnedFd,
+    /// The way to the supervisor. When it closes, end.
+    pub control: Channel,
+}
+
+enum Newborn {
+    Member(Child),
+    Control(ControlChild),
+}
+
 /// The life of a child.
 pub fn run() -> ExitCode {
     let child = match enter() {
-        Ok(child) => child,
+        Ok(Newborn::Member(child)) => child,
+        Ok(Newborn::Control(child)) => return super::control::run(child),
         Err(e) => {
             eprintln!("Error: A process of the broker cannot start: {e}.");
             return ExitCode::FAILURE;
         }
     };
-    match child.role {
-        Role::Worker(_) => super::worker::run(child),
-        Role::Store => super::store::run(child),
+    if child.member == MemberId::STORE {
+        super::store::run(child)
+    } else {
+        super::worker::run(child)
     }
 }
 
 /// The numbered steps.
-fn enter() -> Result<Child, EnterError> {
+fn enter() -> Result<Newborn, EnterError> {
     // 1. Title: `ps` shows the first argument, which the supervisor chose; this is for `top` and `killall`.
     step("title", privileges::set_comm(c"mosquitto"))?;
     // 2. Wire: the control channel, and the one message that says who this is.
@@ -75,7 +98,7 @@ fn enter() -> Result<Child, EnterError> {
     Ok(child)
 }
 
-fn wire() -> Result<(Child, Option<Identity>), EnterError> {
+fn wire() -> Result<(Newborn, Option<Identity>), EnterError> {
     let control = process::take_control().map_err(|_| EnterError::NoSupervisor)?;
     let mut control = Channel::new(control);
     let mut poller = Poller::new(1).map_err(|e| EnterError::Step("wire", e))?;
@@ -90,34 +113,52 @@ fn wire() -> Result<(Child, Option<Identity>), EnterError> {
             return Err(EnterError::NoSupervisor);
         }
     };
-    let ToChild::Hello {
-        role,
-        member,
-        incarnation,
-        hash_key,
-        ring_bytes,
-        become_user,
-        config,
-        outbox,
-        cursors,
-        doorbell,
-    } = first
-    else {
-        return Err(EnterError::NotHello);
-    };
-    let child = Child {
-        role,
-        member,
-        incarnation,
-        hash_key,
-        ring_bytes,
-        config,
-        outbox,
-        cursors,
-        doorbell,
-        control,
-    };
-    Ok((child, become_user))
+    match first {
+        ToChild::Hello {
+            role: _,
+            member,
+            incarnation,
+            hash_key,
+            ring_bytes,
+            become_user,
+            config,
+            outbox,
+            cursors,
+            doorbell,
+        } => {
+            let child = Child {
+                member,
+                incarnation,
+                hash_key,
+                ring_bytes,
+                config,
+                outbox,
+                cursors,
+                doorbell,
+                control,
+            };
+            Ok((Newborn::Member(child), become_user))
+        }
+        ToChild::HelloControl {
+            incarnation,
+            started,
+            become_user,
+            config,
+            page,
+            ledger,
+        } => {
+            let child = ControlChild {
+                incarnation,
+                started,
+                config,
+                page,
+                ledger,
+                control,
+            };
+            Ok((Newborn::Control(child), become_user))
+        }
+        _ => Err(EnterError::NotHello),
+    }
 }
 
 fn step<T>(name: &'static str, result: io::Result<T>) -> Result<T, EnterError> {

@@ -118,6 +118,8 @@ pub enum MemberError {
     Config,
     /// The supervisor greeted twice.
     SecondHello,
+    /// It took this process for another one.
+    NotForThisProcess,
 }
 
 impl fmt::Display for MemberError {
@@ -126,6 +128,7 @@ impl fmt::Display for MemberError {
             Self::Control(e) => e.fmt(f),
             Self::Io(e) => write!(f, "the event loop failed: {e}"),
             Self::Config => f.write_str("the configuration cannot be understood"),
+            Self::NotForThisProcess => f.write_str("the supervisor took it for another process"),
             Self::SecondHello => f.write_str("the supervisor greeted twice"),
             Self::Ring(e) => e.fmt(f),
         }
@@ -163,6 +166,8 @@ pub enum Sockets {
     },
     /// Accept no longer from what this member lent.
     TakeBack(MemberId),
+    /// A connection of another part of the broker.
+    Internal(OwnedFd),
 }
 
 /// A member without its sockets.
@@ -324,6 +329,9 @@ impl<B: Brain> Member<B> {
     fn obey_one(&mut self, message: ToChild) -> Result<Option<Sockets>, MemberError> {
         match message {
             ToChild::Hello { .. } => return Err(MemberError::SecondHello),
+            ToChild::HelloControl { .. } | ToChild::Page { .. } => {
+                return Err(MemberError::NotForThisProcess);
+            }
             ToChild::Welcome => self.ready_owed = true,
             ToChild::Peer {
                 member,
@@ -363,6 +371,7 @@ impl<B: Brain> Member<B> {
                     socket,
                 }));
             }
+            ToChild::Internal { socket } => return Ok(Some(Sockets::Internal(socket))),
             ToChild::TakeBack { from } => return Ok(Some(Sockets::TakeBack(from))),
             ToChild::Config { config } => self.reconfigure(config_from(config)?),
             ToChild::Quiesce => self.quiesce(),
@@ -553,7 +562,7 @@ impl<B: Brain> Member<B> {
 }
 
 /// The configuration in a snapshot.
-fn config_from(snapshot: OwnedFd) -> Result<Config, MemberError> {
+pub fn config_from(snapshot: OwnedFd) -> Result<Config, MemberError> {
     let bytes = memfd::read_snapshot(snapshot, CONFIG_SNAPSHOT_BYTES_MAX)?;
     let text = String::from_utf8(bytes).map_err(|_| MemberError::Config)?;
     Config::from_snapshot(&text).map_err(|_| MemberError::Config)

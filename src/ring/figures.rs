@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::base::figures::Figures;
 use crate::base::ids::{Incarnation, MemberId};
 
+use super::cursors::OwnCursors;
 use super::layout::{
     CURSORS_BYTES, FIGURES_AT, HEARTBEAT_AT, INCARNATION_AT, LEDGER_BYTES, LEDGER_MAGIC, MAGIC_AT,
     high, ledger_at, low,
@@ -100,6 +101,22 @@ impl MemberPage {
             self.latest = figures;
         }
         &self.latest
+    }
+}
+
+/// The page of a process that is no member: its heart beats there.
+pub struct OwnPage(OwnCursors<OwnMap>);
+
+impl OwnPage {
+    /// Maps a new cursor page, before it is sealed.
+    pub fn map(page: BorrowedFd<'_>, incarnation: Incarnation) -> io::Result<Self> {
+        let map = OwnMap::new(page, CURSORS_BYTES)?;
+        Ok(Self(OwnCursors::new(map, incarnation)))
+    }
+
+    /// The loop has turned once more.
+    pub fn beat(&mut self) {
+        self.0.beat();
     }
 }
 
@@ -194,7 +211,6 @@ fn read_entry<V: View>(view: &V, member: MemberId) -> Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cursors::OwnCursors;
     use super::*;
 
     fn figures(bytes: u64, sockets: u64) -> Figures {

@@ -19,7 +19,7 @@ mod shared_mesh;
 mod shm;
 
 pub use doorbell::create_doorbell;
-pub use figures::{Entry, Ledger, LedgerView, MemberPage};
+pub use figures::{Entry, Ledger, LedgerView, MemberPage, OwnPage};
 pub use inbox::{Inbox, Step};
 pub use layout::ring_bytes_are_valid;
 pub use shared_mesh::{Received, RingError, RingMesh, SharedMesh};

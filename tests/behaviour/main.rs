@@ -29,6 +29,7 @@ mod sessions;
 mod shared;
 mod subscribe;
 mod terms;
+mod upgrade;
 mod wills;
 mod workers;
 
@@ -52,6 +53,7 @@ const TABLES: &[&[Test]] = &[
     sessions::TESTS,
     shared::TESTS,
     subscribe::TESTS,
+    upgrade::TESTS,
     terms::TESTS,
     wills::TESTS,
     workers::TESTS,

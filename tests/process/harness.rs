@@ -77,11 +77,18 @@ pub struct Process {
 }
 
 impl Broker {
-    /// Two workers on a port of 127.0.0.1, and these lines of configuration; waits until it runs.
+    /// Two workers on a port of 127.0.0.1, and these lines of configuration; waits until it runs. Without another word,
+    /// there is no `$SYS`, and so no control.
     pub fn start(lines: &str) -> Self {
         let port = free_port();
-        let config =
-            format!("listener {port} 127.0.0.1\nallow_anonymous true\nworkers 2\n{lines}\n");
+        let sys_interval = if lines.contains("sys_interval") {
+            ""
+        } else {
+            "sys_interval 0"
+        };
+        let config = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\nworkers 2\n{sys_interval}\n{lines}\n"
+        );
         let broker = Self::start_with(port, &config, |binary| Command::new(binary));
         broker.wait_for_log("running");
         broker

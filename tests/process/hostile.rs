@@ -180,7 +180,7 @@ fn one_client_id_on_many_connections_at_once_is_always_somebodys() {
 fn workers_with_a_small_share_of_a_core_each_are_slow_and_not_hung() {
     let port = free_port();
     let config = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\nworkers 24\nring_size 65536\nlog_type error\n"
+        "listener {port} 127.0.0.1\nallow_anonymous true\nworkers 24\nring_size 65536\nlog_type error\nsys_interval 0\n"
     );
     let broker = Broker::start_with(port, &config, |binary| Command::new(binary));
     broker.wait("all members", || {

@@ -12,3 +12,5 @@ mod hostile;
 mod limits;
 #[cfg(test)]
 mod supervision;
+#[cfg(test)]
+mod system_topics;

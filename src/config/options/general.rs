@@ -248,7 +248,8 @@ pub static ROWS: &[Row] = &[
     .is(global_limit!(max_queued_messages)),
     Row::new(
         "memory_limit",
-        Kind::Limit {
+        Kind::Int {
+            min: 0,
             max: i64::MAX - 1,
         },
         "0",
@@ -312,6 +313,7 @@ pub static ROWS: &[Row] = &[
         "false",
         "Whether QoS 0 messages wait for an absent client with a persistent session too.",
     )
+    .restart()
     .is(global!(queue_qos0_messages)),
     Row::new(
         "retain_available",
@@ -361,17 +363,19 @@ pub static ROWS: &[Row] = &[
             max: u16::MAX as i64,
         },
         "10",
-        "Seconds between two updates of the topics under $SYS; 0 is off. This version accepts it but does not publish \
-         these topics yet.",
+        "Seconds between two updates of the topics under $SYS, on whole multiples of the wall clock; 0 is off, and there \
+         is no control process then.",
     )
     .is(global!(sys_interval)),
     Row::new(
         "upgrade_outgoing_qos",
         Kind::Bool,
         "false",
-        "Whether messages are delivered with the QoS of the subscription, even if they were published with a lower one.",
+        "Whether messages are delivered with the QoS of the subscription, even if they were published with a lower one. \
+         Messages of QoS 0 then wait for an absent client like others, if it subscribed with a higher QoS.",
     )
-    .accepts(&["false"]),
+    .restart()
+    .is(global!(upgrade_outgoing_qos)),
     Row::new(
         "user",
         Kind::TEXT,

@@ -1,4 +1,4 @@
-//! The processes of the members: what the supervisor holds of each, and how it performs what membership decides.
+//! The child processes: what the supervisor holds of each, and how it performs what membership decides.
 
 use std::ffi::CString;
 use std::io;
@@ -10,6 +10,9 @@ use nix::fcntl::OFlag;
 use super::destinations::{ChildLog, Destinations};
 use super::heartbeat::{Heart, Look, Verdict};
 use super::membership::{Who, Word};
+use crate::base::clock::Instant;
+use crate::base::figures::Figures;
+use crate::base::ids::Incarnation;
 use crate::ipc::control::{Channel, ControlError, Role, ToChild, ToSupervisor};
 use crate::process::child::TITLE_PREFIX;
 use crate::ring::{self, MemberPage, Seal};
@@ -31,22 +34,55 @@ pub struct Common {
     pub become_user: Option<Identity>,
     /// The configuration, sealed.
     pub config: Shared,
+    /// When the broker started.
+    pub started: Instant,
+}
+
+/// Which process a child is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whose {
+    Member(Who),
+    Control(Incarnation),
+}
+
+impl Whose {
+    /// No two processes share it.
+    pub fn incarnation(self) -> Incarnation {
+        match self {
+            Self::Member(who) => who.incarnation,
+            Self::Control(incarnation) => incarnation,
+        }
+    }
+
+    /// What it is started as.
+    pub fn role(self) -> Role {
+        match self {
+            Self::Member(who) => Role::of(who.member),
+            Self::Control(_) => Role::Control,
+        }
+    }
 }
 
 /// One child process.
 pub struct ChildProcess {
-    pub who: Who,
+    pub whose: Whose,
     pub pid: ProcessId,
     /// It was told to end, so that its end is no news.
     pub told_to_stop: bool,
     channel: Channel<Shared>,
     log: ChildLog,
     log_ended: bool,
-    outbox: Shared,
+    /// Its cursor page; of a process that is no member, only its heart is in there.
     cursors: Shared,
-    doorbell: Shared,
+    /// What only a member has.
+    mesh: Option<MeshParts>,
     heart: Heart,
     page: Option<MemberPage>,
+}
+
+struct MeshParts {
+    outbox: Shared,
+    doorbell: Shared,
 }
 
 /// Which of a child's descriptors is ready.
@@ -57,13 +93,13 @@ pub enum Source {
 }
 
 impl Source {
-    fn token(self, who: Who) -> u64 {
+    fn token(self, whose: Whose) -> u64 {
         let source = match self {
             Self::Control => 1u64,
             Self::Log => 2,
         };
         // Incarnations are never reused, so a token never means another child.
-        source << 32 | u64::from(who.incarnation.0)
+        source << 32 | u64::from(whose.incarnation().0)
     }
 
     /// What was registered as `token`: the source, and the child's incarnation.
@@ -78,16 +114,52 @@ impl Source {
 }
 
 impl ChildProcess {
-    /// Makes what is the child's own, starts it, and greets it.
-    pub fn start(who: Who, common: &Common, poller: &Poller) -> io::Result<Self> {
+    /// Makes what is a member's own, starts it, and greets it.
+    pub fn start_member(who: Who, common: &Common, poller: &Poller) -> io::Result<Self> {
         let outbox = Rc::new(ring::create_outbox(common.ring_bytes)?);
-        let cursors = Rc::new(ring::create_cursors()?);
         let doorbell = Rc::new(ring::create_doorbell()?);
+        let mut child = Self::spawn(Whose::Member(who), common)?;
+        let hello = ToChild::Hello {
+            role: Role::of(who.member),
+            member: who.member,
+            incarnation: who.incarnation,
+            hash_key: common.hash_key,
+            ring_bytes: common.ring_bytes,
+            become_user: common.become_user,
+            config: common.config.clone(),
+            outbox: outbox.clone(),
+            cursors: child.cursors.clone(),
+            doorbell: doorbell.clone(),
+        };
+        child.mesh = Some(MeshParts { outbox, doorbell });
+        child.greet(hello, poller)
+    }
+
+    /// Starts control, and greets it.
+    pub fn start_control(
+        incarnation: Incarnation,
+        ledger: Shared,
+        common: &Common,
+        poller: &Poller,
+    ) -> io::Result<Self> {
+        let child = Self::spawn(Whose::Control(incarnation), common)?;
+        let hello = ToChild::HelloControl {
+            incarnation,
+            started: common.started,
+            become_user: common.become_user,
+            config: common.config.clone(),
+            page: child.cursors.clone(),
+            ledger,
+        };
+        child.greet(hello, poller)
+    }
+
+    fn spawn(whose: Whose, common: &Common) -> io::Result<Self> {
+        let cursors = Rc::new(ring::create_cursors()?);
         let (ours, theirs) = seqpacket::pair()?;
         // Neither side ever waits for the other.
         let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        let role = Role::of(who.member);
-        let title = CString::new(format!("{TITLE_PREFIX}{role}"))?;
+        let title = CString::new(format!("{TITLE_PREFIX}{}", whose.role()))?;
         let pid = Spawn {
             program: common.program.as_fd(),
             title: &title,
@@ -96,58 +168,42 @@ impl ChildProcess {
             control: theirs.as_fd(),
         }
         .start()?;
-        let mut child = Self {
-            who,
+        Ok(Self {
+            whose,
             pid,
             told_to_stop: false,
             channel: Channel::new(ours),
             log: ChildLog::new(reader.into()),
             log_ended: false,
-            outbox,
             cursors,
-            doorbell,
+            mesh: None,
             heart: Heart::default(),
             page: None,
-        };
-        let greeted = child.greet(role, common).and_then(|()| {
-            poller.add(
-                child.channel.as_fd(),
-                Source::Control.token(who),
-                Interest::ReadLevel,
-            )?;
-            poller.add(
-                child.log.as_fd(),
-                Source::Log.token(who),
-                Interest::ReadLevel,
-            )
-        });
-        if let Err(e) = greeted {
-            process::kill_now(pid);
-            return Err(e);
-        }
-        Ok(child)
+        })
     }
 
-    fn greet(&mut self, role: Role, common: &Common) -> io::Result<()> {
-        let hello = ToChild::Hello {
-            role,
-            member: self.who.member,
-            incarnation: self.who.incarnation,
-            hash_key: common.hash_key,
-            ring_bytes: common.ring_bytes,
-            become_user: common.become_user,
-            config: common.config.clone(),
-            outbox: self.outbox.clone(),
-            cursors: self.cursors.clone(),
-            doorbell: self.doorbell.clone(),
-        };
-        self.channel.tell(hello).map_err(io::Error::other)
+    fn greet(mut self, hello: ToChild<Shared>, poller: &Poller) -> io::Result<Self> {
+        let told = self.channel.tell(hello).map_err(io::Error::other);
+        let greeted = told.and_then(|()| {
+            let control = Source::Control.token(self.whose);
+            let log = Source::Log.token(self.whose);
+            poller.add(self.channel.as_fd(), control, Interest::ReadLevel)?;
+            poller.add(self.log.as_fd(), log, Interest::ReadLevel)
+        });
+        if let Err(e) = greeted {
+            process::kill_now(self.pid);
+            return Err(e);
+        }
+        Ok(self)
     }
 
     /// Seals what the child has mapped. From now on it may be handed to others, and the heart can be seen.
     pub fn seal(&mut self) -> io::Result<Seal> {
         let cursors = ring::seal(self.cursors.as_fd())?;
-        let outbox = ring::seal(self.outbox.as_fd())?;
+        let outbox = match &self.mesh {
+            Some(mesh) => ring::seal(mesh.outbox.as_fd())?,
+            None => Seal::Whole,
+        };
         self.page = Some(MemberPage::map(self.cursors.as_fd())?);
         Ok(match (cursors, outbox) {
             (Seal::Whole, Seal::Whole) => Seal::Whole,
@@ -155,16 +211,36 @@ impl ChildProcess {
         })
     }
 
-    /// What others get of this child.
-    pub fn as_peer(&self, ring_bytes: u32) -> ToChild<Shared> {
-        ToChild::Peer {
-            member: self.who.member,
-            incarnation: self.who.incarnation,
+    /// What other members get of this member.
+    pub fn as_peer(&self, ring_bytes: u32) -> Option<ToChild<Shared>> {
+        let (Whose::Member(who), Some(mesh)) = (self.whose, &self.mesh) else {
+            return None;
+        };
+        Some(ToChild::Peer {
+            member: who.member,
+            incarnation: who.incarnation,
             ring_bytes,
-            outbox: self.outbox.clone(),
+            outbox: mesh.outbox.clone(),
             cursors: self.cursors.clone(),
-            doorbell: self.doorbell.clone(),
-        }
+            doorbell: mesh.doorbell.clone(),
+        })
+    }
+
+    /// What control gets of this member, once it is sealed.
+    pub fn as_page(&self) -> Option<ToChild<Shared>> {
+        let (Whose::Member(who), Some(_)) = (self.whose, &self.page) else {
+            return None;
+        };
+        Some(ToChild::Page {
+            member: who.member,
+            incarnation: who.incarnation,
+            page: self.cursors.clone(),
+        })
+    }
+
+    /// What it counted, as it last told.
+    pub fn figures(&mut self) -> Option<&Figures> {
+        self.page.as_mut().map(MemberPage::figures)
     }
 
     /// Sends a message, or queues it while the child does not read.

@@ -271,7 +271,10 @@ impl Membership {
                     *waiting = waiting.without(who.member);
                 }
             }
-            ToSupervisor::Mapped | ToSupervisor::Ready | ToSupervisor::Quiet => {
+            ToSupervisor::Mapped
+            | ToSupervisor::Ready
+            | ToSupervisor::Quiet
+            | ToSupervisor::Severed => {
                 self.kill(who, Why::Unfit, out);
             }
         }
@@ -627,7 +630,8 @@ impl Membership {
         self.slots.iter().filter_map(known).collect()
     }
 
-    fn ready_workers(&self) -> impl Iterator<Item = Who> {
+    /// Workers that serve.
+    pub fn ready_workers(&self) -> impl Iterator<Item = Who> {
         self.slots.iter().filter_map(|slot| {
             let life = slot.life.as_ref()?;
             (slot.member != MemberId::STORE && life.stage == Stage::Ready && !life.killed)

@@ -4,13 +4,15 @@
 //! ```text
 //!                 supervisor ── signals, ports, pid file, log destinations
 //!                /     |     \      a control channel and a log pipe to each
-//!           store   worker 0   worker 1 ...
+//!           store   worker 0   worker 1 ...      control
 //!              \_______|_________/   outboxes and cursor pages, every pair (membership.rs introduces them)
 //! ```
 //!
 //! `run` is its life from top to bottom. What is decided is in `membership`, `hold_back` and `heartbeat`, which are
 //! pure; `turn` performs it.
 
+mod attendance;
+mod attendant;
 mod children;
 mod destinations;
 mod heartbeat;
@@ -30,10 +32,12 @@ use crate::base::limits::SUPERVISOR_EVENTS_PER_TURN;
 use crate::base::log::{Log, LogMask, LogType};
 use crate::cli::broker::{self, Command, Options};
 use crate::config::{Config, Overrides, Parsed, load, stamp::Stamps};
+use crate::ring::Ledger;
 use crate::sys::poll::{Interest, Poller};
 use crate::sys::signals::Signals;
 use crate::sys::{clock, daemon, machine, memfd, privileges, process, random, strftime};
 
+use attendant::Attendant;
 use children::Common;
 use destinations::Destinations;
 use heartbeat::AttentiveClock;
@@ -171,6 +175,9 @@ pub struct Parts {
     common: Common,
     listeners: Listeners,
     membership: Membership,
+    control: Attendant,
+    /// What dead members counted.
+    ledger: Ledger,
     pid_file: Option<PidFile>,
 }
 
@@ -228,9 +235,13 @@ fn prepare(
         ring_bytes: startup::ring_bytes(&config, workers + 1),
         become_user,
         config: Rc::new(snapshot),
+        started: clock::now(),
     };
     let now = clock::now();
+    let ledger = Ledger::new().map_err(system("make shared memory"))?;
     Ok(Parts {
+        control: Attendant::new(config.sys_interval > 0),
+        ledger,
         config_file: options.config_file.clone(),
         overrides: options.overrides.clone(),
         config,

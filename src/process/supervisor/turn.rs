@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::children::{ChildProcess, Source};
+use super::attendant;
+use super::children::{ChildProcess, Source, Whose};
 use super::destinations::Destinations;
 use super::heartbeat::Verdict;
 use super::listeners::words;
@@ -19,7 +20,7 @@ use crate::base::ids::MemberId;
 use crate::base::limits::{CONTROL_MESSAGES_PER_TURN, SUPERVISOR_RETRY_MILLIS};
 use crate::base::log::{Log, LogType};
 use crate::config::{Config, stamp::Stamps};
-use crate::ipc::control::{ControlError, Role, ToChild};
+use crate::ipc::control::{ControlError, Role, ToChild, ToSupervisor};
 use crate::ring::Seal;
 use crate::sys::signals::Number;
 use crate::sys::{clock, memfd, process};
@@ -29,15 +30,27 @@ pub const SIGNALS: u64 = 0;
 
 /// The supervisor at work.
 pub struct Supervisor {
-    parts: Parts,
+    pub(super) parts: Parts,
     destinations: Destinations,
-    log: Log,
+    pub(super) log: Log,
     /// By incarnation.
-    children: BTreeMap<u32, ChildProcess>,
+    pub(super) children: BTreeMap<u32, ChildProcess>,
     events: VecDeque<Event>,
-    now: Instant,
+    pub(super) control_events: VecDeque<attendant::Event>,
+    pub(super) now: Instant,
     seal_warned: bool,
     finished: bool,
+}
+
+/// What happened to a child, whichever it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Report {
+    Said(ToSupervisor),
+    Sealed,
+    Unfit,
+    Closed,
+    Hung,
+    Ended,
 }
 
 impl Supervisor {
@@ -49,6 +62,7 @@ impl Supervisor {
             log,
             children: BTreeMap::new(),
             events: VecDeque::from([Event::Tick]),
+            control_events: VecDeque::new(),
             now: Instant::default(),
             seal_warned: false,
             finished: false,
@@ -57,13 +71,13 @@ impl Supervisor {
 
     /// From the first child to the last; status 0 unless the machine fails.
     pub fn live(mut self) -> ExitCode {
-        while !self.finished {
+        loop {
             self.now = self.parts.clock.awake(clock::now());
             stamp(&mut self.log, &mut self.parts.stamps);
             self.take_in();
             self.decide_and_do();
             self.write_log();
-            if self.finished {
+            if self.finished && self.parts.control.is_gone() {
                 break;
             }
             let timeout = self.timeout();
@@ -87,9 +101,11 @@ impl Supervisor {
 
     fn timeout(&self) -> Duration {
         let mut until = self.parts.clock.next_look();
-        if let Some(at) = self.parts.membership.wake_at() {
-            until = until.min(at);
-        }
+        let due = [
+            self.parts.membership.wake_at(),
+            self.parts.control.wake_at(),
+        ];
+        until = due.into_iter().flatten().fold(until, Instant::min);
         let queued = self.children.values().any(ChildProcess::has_queued);
         if queued || self.destinations.has_waiting() {
             until = until.min(self.now.after_millis(SUPERVISOR_RETRY_MILLIS));
@@ -109,21 +125,48 @@ impl Supervisor {
         }
         self.signals();
         if let Some(look) = self.parts.clock.look() {
-            for who in self.parts.membership.hearts().collect::<Vec<_>>() {
-                let child = self.children.get_mut(&who.incarnation.0);
+            let members = self.parts.membership.hearts().map(Whose::Member);
+            let control = self.parts.control.heart().map(Whose::Control);
+            for whose in members.chain(control).collect::<Vec<_>>() {
+                let child = self.children.get_mut(&whose.incarnation().0);
                 if child.is_some_and(|child| child.look(look) == Verdict::Hung) {
-                    self.events.push_back(Event::Hung(who));
+                    self.report(whose, Report::Hung);
                 }
             }
         }
         let mut broken = Vec::new();
         for child in self.children.values_mut().filter(|c| c.has_queued()) {
-            broken.extend(child.flush().err().map(|e| (child.who, e)));
+            broken.extend(child.flush().err().map(|e| (child.whose, e)));
         }
-        for (who, error) in broken {
-            self.broken(who, &error);
+        for (whose, error) in broken {
+            self.broken(whose, &error);
         }
         self.events.push_back(Event::Tick);
+        let worker = self.parts.membership.ready_workers().next();
+        self.control_events
+            .push_back(attendant::Event::Tick { worker });
+    }
+
+    /// Lets whoever decides about this process know what happened to it.
+    pub(super) fn report(&mut self, whose: Whose, what: Report) {
+        match whose {
+            Whose::Member(who) => self.events.push_back(match what {
+                Report::Said(said) => Event::Said(who, said),
+                Report::Sealed => Event::Sealed(who),
+                Report::Unfit => Event::Unfit(who),
+                Report::Closed => Event::Closed(who),
+                Report::Hung => Event::Hung(who),
+                Report::Ended => Event::Ended(who),
+            }),
+            Whose::Control(who) => self.control_events.push_back(match what {
+                Report::Said(said) => attendant::Event::Said(who, said),
+                Report::Sealed => attendant::Event::Sealed(who),
+                Report::Unfit => attendant::Event::Unfit(who),
+                Report::Closed => attendant::Event::Closed(who),
+                Report::Hung => attendant::Event::Hung(who),
+                Report::Ended => attendant::Event::Ended(who),
+            }),
+        }
     }
 
     fn child_is_ready(&mut self, incarnation: u32, source: Source) {
@@ -133,29 +176,36 @@ impl Supervisor {
         if source == Source::Log {
             return child.read_log(&self.parts.poller, &mut self.destinations);
         }
+        let (mut said_by, mut failed) = (Vec::new(), None);
         for _ in 0..CONTROL_MESSAGES_PER_TURN {
-            let who = child.who;
+            let whose = child.whose;
             match child.hear() {
-                Ok(None) => return,
-                Ok(Some(said)) => self.events.push_back(Event::Said(who, said)),
+                Ok(None) => break,
+                Ok(Some(said)) => said_by.push((whose, said)),
                 Err(error) => {
                     child.stop_listening(&self.parts.poller);
-                    return self.broken(who, &error);
+                    failed = Some((whose, error));
+                    break;
                 }
             }
         }
+        for (whose, said) in said_by {
+            self.report(whose, Report::Said(said));
+        }
+        if let Some((whose, error)) = failed {
+            self.broken(whose, &error);
+        }
     }
 
-    /// The control channel of `who` is of no use any more.
-    fn broken(&mut self, who: Who, error: &ControlError) {
+    /// The control channel of a process is of no use any more.
+    fn broken(&mut self, whose: Whose, error: &ControlError) {
         if matches!(error, ControlError::Closed) {
             // The end itself is about to be seen, and logged.
-            self.events.push_back(Event::Closed(who));
-            return;
+            return self.report(whose, Report::Closed);
         }
-        let name = name(who.member);
-        self.error(format_args!("Error: {name}: {error}."));
-        self.events.push_back(Event::Unfit(who));
+        let role = whose.role();
+        self.error(format_args!("Error: {role}: {error}."));
+        self.report(whose, Report::Unfit);
     }
 
     fn signals(&mut self) {
@@ -166,6 +216,7 @@ impl Supervisor {
                 Number::SIGTERM | Number::SIGINT => {
                     self.parts.listeners.close();
                     self.events.push_back(Event::Terminate);
+                    self.control_events.push_back(attendant::Event::Terminate);
                 }
                 Number::SIGHUP => self.reload(),
                 Number::SIGUSR1 => self.log.line(
@@ -195,48 +246,55 @@ impl Supervisor {
             else {
                 continue;
             };
-            let Some(child) = self.children.remove(&incarnation) else {
+            let Some(mut child) = self.children.remove(&incarnation) else {
                 continue;
             };
-            let who = child.who;
+            let whose = child.whose;
+            if let (Whose::Member(who), Some(figures)) = (whose, child.figures()) {
+                let ledger = &mut self.parts.ledger;
+                ledger.bury(who.member, who.incarnation, figures);
+            }
             let expected = child.told_to_stop && ending == process::Ending::Exited(0);
             child.finish(&self.parts.poller, &mut self.destinations);
             if !expected {
-                let name = name(who.member);
+                let role = whose.role();
                 self.log.line(
                     LogType::Warning,
-                    format_args!("Warning: {name} (process {pid}) {ending}."),
+                    format_args!("Warning: {role} (process {pid}) {ending}."),
                 );
             }
-            self.events.push_back(Event::Ended(who));
+            self.report(whose, Report::Ended);
         }
     }
 
     /// Until nothing more follows from anything.
     fn decide_and_do(&mut self) {
         let mut actions = Vec::new();
-        while let Some(event) = self.events.pop_front() {
-            self.parts.membership.on(event, self.now, &mut actions);
-            for action in std::mem::take(&mut actions) {
-                self.perform(action);
+        while !self.events.is_empty() || !self.control_events.is_empty() {
+            while let Some(event) = self.events.pop_front() {
+                self.parts.membership.on(event, self.now, &mut actions);
+                for action in std::mem::take(&mut actions) {
+                    self.perform(action);
+                }
             }
+            self.decide_on_control();
         }
     }
 
     fn perform(&mut self, action: Action) {
         match action {
             Action::Start(who) => self.start(who),
-            Action::Seal(who) => self.seal(who),
+            Action::Seal(who) => self.seal(Whose::Member(who)),
             Action::Introduce { to, peer } => {
                 let ring_bytes = self.parts.common.ring_bytes;
-                if let Some(peer) = self.children.get(&peer.incarnation.0) {
-                    let message = peer.as_peer(ring_bytes);
-                    self.tell(to, message);
+                let peer = self.children.get(&peer.incarnation.0);
+                if let Some(message) = peer.and_then(|peer| peer.as_peer(ring_bytes)) {
+                    self.tell(Whose::Member(to), message);
                 }
             }
             Action::Tell { to, word } => self.tell_word(to, word),
             Action::Listen { to, owner } => self.listen(to, owner),
-            Action::Kill { who, why } => self.kill(who, why),
+            Action::Kill { who, why } => self.kill(Whose::Member(who), why),
             Action::HeldBack { member, wait } => {
                 let (name, secs) = (name(member), wait.as_secs());
                 self.error(format_args!(
@@ -257,7 +315,7 @@ impl Supervisor {
     fn start(&mut self, who: Who) {
         // Between fork and exec the child would write what waits here a second time, if it ever wrote.
         self.write_log();
-        match ChildProcess::start(who, &self.parts.common, &self.parts.poller) {
+        match ChildProcess::start_member(who, &self.parts.common, &self.parts.poller) {
             Ok(child) => drop(self.children.insert(who.incarnation.0, child)),
             Err(e) => {
                 let (name, text) = (name(who.member), words(&e));
@@ -267,11 +325,13 @@ impl Supervisor {
         }
     }
 
-    fn seal(&mut self, who: Who) {
-        let Some(child) = self.children.get_mut(&who.incarnation.0) else {
+    pub(super) fn seal(&mut self, whose: Whose) {
+        let Some(child) = self.children.get_mut(&whose.incarnation().0) else {
             return;
         };
-        match child.seal() {
+        let sealed = child.seal();
+        let child_page = child.as_page();
+        match sealed {
             Ok(seal) => {
                 if seal == Seal::SizeOnly && !std::mem::replace(&mut self.seal_warned, true) {
                     self.log.line(
@@ -282,12 +342,15 @@ impl Supervisor {
                         ),
                     );
                 }
-                self.events.push_back(Event::Sealed(who));
+                self.report(whose, Report::Sealed);
+                if let Some(page) = child_page {
+                    self.show_to_control(page);
+                }
             }
             Err(e) => {
-                let (name, text) = (name(who.member), words(&e));
-                self.error(format_args!("Error: Unable to seal {name}: {text}"));
-                self.events.push_back(Event::Unfit(who));
+                let (role, text) = (whose.role(), words(&e));
+                self.error(format_args!("Error: Unable to seal {role}: {text}"));
+                self.report(whose, Report::Unfit);
             }
         }
     }
@@ -300,7 +363,7 @@ impl Supervisor {
         let sockets: Vec<_> = self.parts.listeners.of_worker(index.into()).collect();
         for (listener, socket) in sockets {
             self.tell(
-                to,
+                Whose::Member(to),
                 ToChild::Listener {
                     listener,
                     lent_by,
@@ -317,12 +380,12 @@ impl Supervisor {
         }
     }
 
-    fn kill(&mut self, who: Who, why: Why) {
-        let Some(child) = self.children.get(&who.incarnation.0) else {
+    pub(super) fn kill(&mut self, whose: Whose, why: Why) {
+        let Some(child) = self.children.get(&whose.incarnation().0) else {
             return;
         };
         process::kill_now(child.pid);
-        let (name, pid) = (name(who.member), child.pid);
+        let (name, pid) = (whose.role(), child.pid);
         let reason = match why {
             Why::Hung => "makes no progress".to_owned(),
             Why::Stuck { says } => format!("holds up {says}"),
@@ -342,12 +405,12 @@ impl Supervisor {
         if let Some(child) = self.children.get_mut(&to.incarnation.0)
             && let Err(error) = child.tell_word(word)
         {
-            self.broken(to, &error);
+            self.broken(Whose::Member(to), &error);
         }
     }
 
-    fn tell(&mut self, to: Who, message: ToChild<Rc<OwnedFd>>) {
-        if let Some(child) = self.children.get_mut(&to.incarnation.0)
+    pub(super) fn tell(&mut self, to: Whose, message: ToChild<Rc<OwnedFd>>) {
+        if let Some(child) = self.children.get_mut(&to.incarnation().0)
             && let Err(error) = child.tell(message)
         {
             self.broken(to, &error);
@@ -413,8 +476,9 @@ impl Supervisor {
             let text = config.to_snapshot();
             let snapshot = memfd::snapshot("mosquitto-config", text.as_bytes())?;
             self.parts.common.config = Rc::new(snapshot);
-            let everybody: Vec<Who> = self.parts.membership.living().collect();
-            for to in everybody {
+            let members = self.parts.membership.living().map(Whose::Member);
+            let control = self.parts.control.at_work().map(Whose::Control);
+            for to in members.chain(control).collect::<Vec<_>>() {
                 let config = self.parts.common.config.clone();
                 self.tell(to, ToChild::Config { config });
             }
@@ -424,15 +488,17 @@ impl Supervisor {
         self.log.set_mask(config.log_mask);
         self.parts.stamps = Stamps::new(&config);
         stamp(&mut self.log, &mut self.parts.stamps);
+        let want = attendant::Event::Want(config.sys_interval > 0);
+        self.control_events.push_back(want);
         self.parts.config = config;
         Ok(())
     }
 
-    fn error(&mut self, text: std::fmt::Arguments<'_>) {
+    pub(super) fn error(&mut self, text: std::fmt::Arguments<'_>) {
         self.log.line(LogType::Error, text);
     }
 
-    fn write_log(&mut self) {
+    pub(super) fn write_log(&mut self) {
         self.destinations.append(self.log.pending().as_bytes());
         self.log.consume(usize::MAX);
         self.destinations.write();

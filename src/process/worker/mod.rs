@@ -5,6 +5,7 @@
 
 pub mod dispatch;
 
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -164,6 +165,7 @@ impl Loop {
                         );
                     }
                 }
+                Sockets::Internal(socket) => self.let_in_internal(socket),
                 Sockets::TakeBack(from) => self.listeners.take_back(from, &self.member.poller),
             }
         }
@@ -241,6 +243,14 @@ impl Loop {
         let id = self.member.with_cx(|brain, cx| brain.accept(from, cx));
         let poller = &self.member.poller;
         if let Err(e) = self.connections.insert(id, socket, poller) {
+            self.hang_up(id, HangUp::Error(e.kind()));
+        }
+    }
+
+    fn let_in_internal(&mut self, socket: OwnedFd) {
+        let id = self.member.with_cx(|brain, cx| brain.accept_internal(cx));
+        let poller = &self.member.poller;
+        if let Err(e) = self.connections.insert(id, socket.into(), poller) {
             self.hang_up(id, HangUp::Error(e.kind()));
         }
     }

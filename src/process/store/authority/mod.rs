@@ -105,7 +105,7 @@ impl Store {
     pub fn new(settings: StoreSettings, hash_key: [u64; 2]) -> Self {
         let [seed, _] = hash_key;
         Self {
-            announced: Announced::new(settings.queue_qos0_messages),
+            announced: Announced::new(settings.outgoing().every_qos),
             settings,
             hash: FilterHash::new(hash_key),
             readers: vec![None; MEMBERS_MAX],
@@ -144,7 +144,7 @@ impl Store {
         }
     }
 
-    /// Follows other settings from now on. Whether QoS 0 messages are queued is decided at the start: what was
+    /// Follows other settings from now on. Whether QoS 0 messages come through here is decided at the start: what was
     /// announced to the workers stands on it.
     pub fn set_settings(&mut self, settings: StoreSettings) {
         if settings.persistent_client_expiration != self.settings.persistent_client_expiration {
@@ -152,6 +152,7 @@ impl Store {
         }
         self.settings = StoreSettings {
             queue_qos0_messages: self.settings.queue_qos0_messages,
+            upgrade_outgoing_qos: self.settings.upgrade_outgoing_qos,
             ..settings
         };
     }

@@ -55,7 +55,7 @@ impl Store {
         if message.retain && self.settings.retain_available {
             self.retain(message, &mut stored, cx);
         }
-        let is_mine = message.qos != Qos::AtMostOnce || self.settings.queue_qos0_messages;
+        let is_mine = message.qos != Qos::AtMostOnce || self.settings.outgoing().every_qos;
         if is_mine && !self.index.is_empty() {
             self.route(topic, message, &mut stored, cx);
         }
@@ -125,6 +125,7 @@ impl Store {
         cx: &mut Cx<'_, M>,
     ) {
         let mut hits = std::mem::take(&mut self.hits);
+        let upgrade = self.settings.upgrade_outgoing_qos;
         self.index.for_each_match(topic, |client, subscription| {
             let is_own = client == message.publisher;
             if !(is_own && subscription.no_local()) {
@@ -140,7 +141,7 @@ impl Store {
             let as_published = of_one.iter().any(|(_, s)| s.retain_as_published());
             let entry = Entry {
                 message: share(stored, message, &self.stock),
-                qos: message.qos.min(most.unwrap_or_default()),
+                qos: message.qos.delivered(most.unwrap_or_default(), upgrade),
                 retain: message.retain && (as_published || self.is_late(*client, topic, cx.mesh)),
                 subscription_ids: subscription_ids(of_one),
                 expires_at: message.expires_at,

@@ -1,7 +1,7 @@
 //! One connection as dispatch keeps it.
 
 use std::collections::{HashSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use foldhash::fast::RandomState;
 use slotmap::{Key, KeyData};
@@ -51,6 +51,20 @@ pub struct AcceptedFrom {
     pub peer: SocketAddr,
     /// Which of the configuration's listeners.
     pub listener: u16,
+}
+
+impl AcceptedFrom {
+    /// The broker's own: no listener accepted it.
+    pub const INTERNAL: Self = Self {
+        peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        listener: u16::MAX,
+    };
+
+    /// Whether the other end is a part of this broker.
+    pub fn is_internal(self) -> bool {
+        // There are far fewer listeners.
+        self.listener == u16::MAX
+    }
 }
 
 /// How far a connection has come.

@@ -122,6 +122,10 @@ impl Worker {
         let Some(mut conn) = self.conns.remove(id) else {
             return;
         };
+        if conn.from.is_internal() {
+            // Nobody need be told, and the store never knew of it.
+            return self.closed.push_back((id, conn.output));
+        }
         if conn.stage != Stage::Connected {
             self.strangers.left(conn.from.listener);
         }

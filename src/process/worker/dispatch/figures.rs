@@ -4,10 +4,9 @@ use super::{ConnId, Connection, Worker};
 use crate::base::figures::Figures;
 
 impl Worker {
-    /// What was counted, and what there is now.
+    /// What was counted.
     pub fn figures(&self) -> Figures {
         Figures {
-            sockets: self.conns.len() as u64,
             queued_bytes: self.backlog.bytes(),
             ..self.counted.clone()
         }
@@ -21,7 +20,8 @@ impl Worker {
 
     /// A connection whose output had `before` bytes was written to.
     pub fn note_written(&mut self, id: ConnId, before: usize) {
-        if let Some(conn) = self.conns.get_mut(id) {
+        let conn = self.conns.get_mut(id);
+        if let Some(conn) = conn.filter(|conn| !conn.from.is_internal()) {
             let left = conn.output.len();
             self.counted.bytes_sent += before.saturating_sub(left) as u64;
             // Where packets end is not remembered: those that are left are taken to be of average size.
@@ -35,6 +35,7 @@ impl Worker {
 
     /// A connection is over: nothing waits for it any more.
     pub(super) fn note_over(&mut self, conn: &mut Connection) {
+        self.counted.sockets -= 1;
         self.counted.bytes_sent += conn.output.len() as u64;
         note_waiting(&mut self.counted, conn, (0, 0));
     }

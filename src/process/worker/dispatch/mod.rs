@@ -11,6 +11,7 @@ mod ending;
 mod fan_out;
 mod figures;
 mod forms;
+mod internal;
 mod live;
 mod members;
 mod mount;
@@ -204,6 +205,7 @@ impl Worker {
         let conn = Connection::new(from, output_bytes_max, cx.now);
         let id = self.conns.insert(conn);
         self.counted.sockets_accepted += 1;
+        self.counted.sockets += 1;
         let within = u64::from(self.config.connect_timeout);
         self.look_at(id, cx.now.after_secs(within), cx.now);
         id
@@ -247,7 +249,9 @@ impl Worker {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
-        self.counted.bytes_received += bytes.len() as u64;
+        if !conn.from.is_internal() {
+            self.counted.bytes_received += bytes.len() as u64;
+        }
         // A CONNECT that comes byte by byte has no more time than one that comes at once.
         if conn.stage != Stage::AwaitConnect {
             conn.heard = cx.now;
@@ -285,6 +289,7 @@ impl Worker {
             let most = match conn.stage {
                 Stage::Claiming => break,
                 Stage::AwaitConnect if !self.store_up => break,
+                Stage::AwaitConnect if conn.from.is_internal() => u32::MAX,
                 // Nobody was told anything yet, but what is configured holds.
                 Stage::AwaitConnect => self.config.max_packet_size,
                 Stage::Connected => conn.client.terms.packet_bytes_max,
@@ -302,12 +307,15 @@ impl Worker {
                 }
             };
             let is_message = found.first >> 4 == 3;
-            if !self.has_credit(id, is_message, cx) {
-                break;
+            // What the broker itself says has no limits, and is not counted.
+            if !conn.from.is_internal() {
+                if !self.has_credit(id, is_message, cx) {
+                    break;
+                }
+                self.spend_credit(id, found.len, is_message, cx.now);
+                count_packet(&mut self.counted.received, found.first);
             }
-            self.spend_credit(id, found.len, is_message, cx.now);
             used += found.len;
-            count_packet(&mut self.counted.received, found.first);
             match decode::decode(found, version) {
                 Ok(packet) => self.packet(id, packet, cx),
                 Err(e) => self.malformed(id, e, cx),
@@ -317,10 +325,13 @@ impl Worker {
     }
 
     fn packet<M: Mesh>(&mut self, id: ConnId, packet: Packet<'_>, cx: &mut Cx<'_, M>) {
-        let connected = self
-            .conns
-            .get(id)
-            .is_some_and(|conn| conn.stage == Stage::Connected);
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        let connected = conn.stage == Stage::Connected;
+        if conn.from.is_internal() {
+            return self.internal_packet(id, &packet, connected, cx);
+        }
         match packet {
             Packet::Connect(connect) if !connected => self.on_connect(id, &connect, cx),
             // The first packet is CONNECT [MQTT-3.1.0-1], and there is only one [MQTT-3.1.0-2].

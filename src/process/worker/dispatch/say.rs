@@ -80,10 +80,11 @@ impl Worker {
             return;
         };
         let counted = &mut self.counted;
+        let counts = counts == Counts::Packet && !conn.from.is_internal();
         let write = |out: &mut Vec<u8>| {
             let at = out.len();
             write(out);
-            if let (Counts::Packet, Some(first_byte)) = (counts, out.get(at)) {
+            if let (true, Some(first_byte)) = (counts, out.get(at)) {
                 count_packet(&mut counted.sent, *first_byte);
             }
         };

@@ -108,6 +108,7 @@ const SETTINGS: StoreSettings = StoreSettings {
     drops_oldest: false,
     queue_qos0_messages: false,
     memory_limit: u64::MAX,
+    upgrade_outgoing_qos: false,
     retain_available: true,
     global_max_retained_messages: usize::MAX,
     retain_expiry_secs: None,
