@@ -341,6 +341,8 @@ mod tests {
             ("auto_id_prefix p", ""),
             ("bind_address ::1", ""),
             ("client_byte_rate 7", ""),
+            ("max_subscriptions 7", ""),
+            ("max_topic_levels 7", ""),
             ("client_message_rate 7", ""),
             ("clientid_prefixes p", ""),
             ("listener_byte_rate 7", ""),

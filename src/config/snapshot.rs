@@ -267,12 +267,14 @@ mod tests {
             clientid_prefixes in prop::option::of(text()),
             connect_timeout in 1..=u16::MAX,
             max_output_bytes in 4096..=0x7fff_ffffu32,
+            max_subscriptions in prop_oneof![Just(u32::MAX), 1..=0x7fff_ffffu32],
+            max_topic_levels in 1..=201u8,
             rates in (0..=0x7fff_ffffu32, 0..=0x7fff_ffffu32),
             global_max_output_bytes in prop::option::of(0..=u64::MAX / 2),
         ) -> Config {
             Config {
                 clientid_prefixes, connect_timeout, max_output_bytes, global_max_output_bytes,
-                client_message_rate: rates.0, client_byte_rate: rates.1, ..processes
+                max_subscriptions, max_topic_levels, client_message_rate: rates.0, client_byte_rate: rates.1, ..processes
             }
         }
     }

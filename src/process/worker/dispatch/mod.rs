@@ -10,6 +10,7 @@ mod connection;
 mod ending;
 mod fan_out;
 mod figures;
+mod filters;
 mod forms;
 mod internal;
 mod live;

@@ -2,6 +2,7 @@
 
 use super::ending::{Ending, expires_at};
 use super::fan_out::Fanned;
+use super::filters::is_too_deep;
 use super::live::Spot;
 use super::say::explain;
 use super::{ConnId, Worker};
@@ -73,6 +74,14 @@ impl Worker {
         let Some(topic) = publish.topic else {
             return self.violation(id, "PUBLISH without a topic", cx);
         };
+        if is_too_deep(topic.as_str(), &self.config) {
+            let reason = Reason::TopicNameInvalid;
+            return self.close(
+                id,
+                Ending::Protocol(reason, "too many levels in a topic"),
+                cx,
+            );
+        }
         self.on_named_publish(id, publish, topic, cx);
     }
 
