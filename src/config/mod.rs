@@ -103,6 +103,8 @@ pub struct Config {
     pub set_tcp_nodelay: bool,
     /// Seconds after which an absent persistent client is forgotten, whatever it asked for; `None` is never.
     pub persistent_client_expiration: Option<u64>,
+    /// Bytes of memory that all processes together may hold; `u64::MAX` is no limit.
+    pub memory_limit: u64,
     /// The largest payload accepted from a client; `u32::MAX` is no limit.
     pub message_size_limit: u32,
     /// Seconds between two updates of `$SYS`; 0 is off.
@@ -318,6 +320,7 @@ impl Config {
             upgrade_outgoing_qos: false,
             set_tcp_nodelay: false,
             persistent_client_expiration: None,
+            memory_limit: u64::MAX,
             message_size_limit: u32::MAX,
             sys_interval: 10,
         }

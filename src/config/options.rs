@@ -376,6 +376,7 @@ mod tests {
             ("mount_point m/", ""),
             ("max_queued_bytes 7", ""),
             ("max_queued_messages 7", ""),
+            ("memory_limit 7", ""),
             ("message_size_limit 7", ""),
             ("persistent_client_expiration 7d", ""),
             ("pid_file p", ""),

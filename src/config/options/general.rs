@@ -272,12 +272,15 @@ pub static ROWS: &[Row] = &[
         "memory_limit",
         Kind::Int {
             min: 0,
-            max: i64::MAX,
+            max: i64::MAX - 1,
         },
         "0",
-        "Bytes of memory that the broker may use; 0 is no limit.",
+        "Bytes that all processes together may hold on their heaps; 0 is no limit. Beyond it new connections are refused \
+         (server busy in MQTT 5.0, else server unavailable), and messages too: those of QoS 0 are dropped, others are \
+         refused with quota exceeded in MQTT 5.0 and end the connection before. Acknowledgements, and messages that \
+         clear a retained one, are still taken. What is held is known ten times a second, so leave some room.",
     )
-    .accepts(&["0"]),
+    .is(global_limit!(memory_limit)),
     Row::new(
         "message_size_limit",
         Kind::Int {

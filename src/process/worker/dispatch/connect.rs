@@ -42,6 +42,10 @@ impl Worker {
                 cx,
             );
         };
+        if self.memory.is_over() {
+            let busy = Ending::Refused(Reason::ServerBusy, "memory_limit exceeded");
+            return self.close(id, busy, cx);
+        }
         if let Some(will) = &connect.will
             && is_too_deep(will.topic.as_str(), &config)
         {
