@@ -161,7 +161,7 @@ fn finish(world: &mut World) -> Result<(), String> {
     }
     for _ in 0..4 {
         for client in 0..world.clients.len() {
-            if world.clients[client].changes {
+            if world.clients[client].changes && world.clients[client].link == Link::Down {
                 (
                     world.clients[client].persistent,
                     world.clients[client].clean,
