@@ -28,6 +28,7 @@ mod retained;
 mod sessions;
 mod shared;
 mod subscribe;
+mod system_topics;
 mod terms;
 mod wills;
 mod workers;
@@ -52,6 +53,7 @@ const TABLES: &[&[Test]] = &[
     sessions::TESTS,
     shared::TESTS,
     subscribe::TESTS,
+    system_topics::TESTS,
     terms::TESTS,
     wills::TESTS,
     workers::TESTS,
