@@ -93,6 +93,8 @@ pub struct Config {
     pub retain_available: bool,
     /// Whether QoS 0 messages wait for persistent clients too.
     pub queue_qos0_messages: bool,
+    /// Whether messages go out at the QoS of the subscription, even if they were published at a lower one.
+    pub upgrade_outgoing_qos: bool,
     /// Whether Nagle's algorithm is off on client connections.
     pub set_tcp_nodelay: bool,
     /// Seconds after which an absent persistent client is forgotten, whatever it asked for; `None` is never.
@@ -307,11 +309,17 @@ impl Config {
             retain_expiry_interval: None,
             retain_available: true,
             queue_qos0_messages: false,
+            upgrade_outgoing_qos: false,
             set_tcp_nodelay: false,
             persistent_client_expiration: None,
             message_size_limit: u32::MAX,
             sys_interval: 10,
         }
+    }
+
+    /// Whether persistent sessions get everything through the store, where it waits for them, and nothing directly.
+    pub const fn stores_every_qos(&self) -> bool {
+        self.queue_qos0_messages || self.upgrade_outgoing_qos
     }
 
     /// Whether anonymous clients may connect to `listener`.

@@ -387,6 +387,7 @@ mod tests {
             ("socket_domain ipv4", ""),
             ("sys_interval 7", ""),
             ("use_username_as_clientid true", ""),
+            ("upgrade_outgoing_qos true", ""),
             ("user u", ""),
             ("workers 1", ""),
         ];

@@ -280,7 +280,7 @@ mod tests {
     prop_compose! {
         fn any_config()(
             processes in kept_by_workers(),
-            flags in any::<[bool; 5]>(),
+            flags in any::<[bool; 6]>(),
             auto_id_prefix in text(),
             global_max_clients in -1..=i32::MAX,
             global_max_connections in -1..=i32::MAX,
@@ -298,11 +298,13 @@ mod tests {
             message_size_limit in prop_oneof![Just(u32::MAX), 1..=268_435_455u32],
             sys_interval in any::<u16>(),
         ) -> Config {
-            let [allow_anonymous, allow_zero_length_clientid, retain_available, queue_qos0_messages, set_tcp_nodelay] =
-                flags;
+            let [
+                allow_anonymous, allow_zero_length_clientid, retain_available, queue_qos0_messages, set_tcp_nodelay,
+                upgrade_outgoing_qos,
+            ] = flags;
             Config {
                 allow_anonymous, allow_zero_length_clientid, retain_available, queue_qos0_messages, set_tcp_nodelay,
-                auto_id_prefix, global_max_clients, global_max_connections, max_inflight_messages,
+                upgrade_outgoing_qos, auto_id_prefix, global_max_clients, global_max_connections, max_inflight_messages,
                 max_inflight_bytes, global_max_queued_bytes, global_max_retained_messages, retain_expiry_interval, queue_policy, max_queued_messages, max_queued_bytes, max_packet_size,
                 max_keepalive, persistent_client_expiration, message_size_limit, sys_interval, ..processes
             }

@@ -30,6 +30,13 @@ pub enum Qos {
 }
 
 impl Qos {
+    /// The QoS at which a message that was published at this one goes to a subscription of `granted`
+    /// [MQTT-3.8.4-8]. `upgrade` is the original's option to go by the subscription alone.
+    #[must_use]
+    pub fn delivered(self, granted: Self, upgrade: bool) -> Self {
+        if upgrade { granted } else { self.min(granted) }
+    }
+
     /// From its two bits; 3 is none [MQTT-3.3.1-4].
     pub const fn from_bits(bits: u8) -> Option<Self> {
         match bits {

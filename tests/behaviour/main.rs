@@ -30,6 +30,7 @@ mod shared;
 mod subscribe;
 mod system_topics;
 mod terms;
+mod upgrade;
 mod wills;
 mod workers;
 
@@ -54,6 +55,7 @@ const TABLES: &[&[Test]] = &[
     shared::TESTS,
     subscribe::TESTS,
     system_topics::TESTS,
+    upgrade::TESTS,
     terms::TESTS,
     wills::TESTS,
     workers::TESTS,

@@ -310,6 +310,7 @@ pub static ROWS: &[Row] = &[
         "false",
         "Whether QoS 0 messages wait for an absent client with a persistent session too.",
     )
+    .restart()
     .is(global!(queue_qos0_messages)),
     Row::new(
         "retain_available",
@@ -367,9 +368,11 @@ pub static ROWS: &[Row] = &[
         "upgrade_outgoing_qos",
         Kind::Bool,
         "false",
-        "Whether messages are delivered with the QoS of the subscription, even if they were published with a lower one.",
+        "Whether messages are delivered with the QoS of the subscription, even if they were published with a lower one. \
+         Messages of QoS 0 then wait for an absent client like others, if it subscribed with a higher QoS.",
     )
-    .accepts(&["false"]),
+    .restart()
+    .is(global!(upgrade_outgoing_qos)),
     Row::new(
         "user",
         Kind::TEXT,

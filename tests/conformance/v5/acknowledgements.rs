@@ -1,6 +1,6 @@
 //! 3.4 to 3.7: PUBACK, PUBREC, PUBREL, PUBCOMP.
 
-use super::{MALFORMED, answer_properties, closes};
+use super::{MALFORMED, SMALL_MESSAGES, answer_properties, closes};
 use crate::harness::client::Client;
 use crate::wire::{
     Got, PUBACK, PUBCOMP, PUBREC, PUBREL, V5, ack, packet, property, publish, subscribe,
@@ -15,20 +15,22 @@ pub const TESTS: &[Test] = &[
     test!(pubrel_with_other_flags_closes).checks(&["MQTT-3.6.1-1"]),
     test!(pubrel_has_a_code_of_its_table).checks(&["MQTT-3.6.2-1"]),
     test!(pubcomp_has_a_code_of_its_table).checks(&["MQTT-3.7.2-1"]),
-    test!(answers_fit_the_clients_limit).checks(&[
-        "MQTT-3.4.2-2",
-        "MQTT-3.4.2-3",
-        "MQTT-3.5.2-2",
-        "MQTT-3.5.2-3",
-        "MQTT-3.6.2-2",
-        "MQTT-3.6.2-3",
-        "MQTT-3.7.2-2",
-        "MQTT-3.7.2-3",
-        "MQTT-3.9.2-1",
-        "MQTT-3.9.2-2",
-        "MQTT-3.11.2-1",
-        "MQTT-3.11.2-2",
-    ]),
+    test!(answers_fit_the_clients_limit)
+        .setup(SMALL_MESSAGES)
+        .checks(&[
+            "MQTT-3.4.2-2",
+            "MQTT-3.4.2-3",
+            "MQTT-3.5.2-2",
+            "MQTT-3.5.2-3",
+            "MQTT-3.6.2-2",
+            "MQTT-3.6.2-3",
+            "MQTT-3.7.2-2",
+            "MQTT-3.7.2-3",
+            "MQTT-3.9.2-1",
+            "MQTT-3.9.2-2",
+            "MQTT-3.11.2-1",
+            "MQTT-3.11.2-2",
+        ]),
     test!(acknowledgements_with_reasons_are_read).checks(&[
         "MQTT-3.4.2-1",
         "MQTT-3.5.2-1",
@@ -138,7 +140,10 @@ fn answers(bench: &Bench<'_>, limit: u32) -> Vec<Vec<u8>> {
     let shared = format!("$share/g/{topic}");
     let mut client = bench.client(&super::limited(bench, limit));
     let mut answers = Vec::new();
+    let large = "x".repeat(101);
     for packet in [
+        publish(&nobody, &large, 1, 7).bytes(V5),
+        publish(&nobody, &large, 2, 8).bytes(V5),
         publish(&nobody, "x", 1, 1).bytes(V5),
         publish(&nobody, "x", 2, 2).bytes(V5),
         ack(PUBREL, 2),

@@ -35,6 +35,9 @@ pub const TESTS: &[Test] = &[
         .setup(Setup::Strict)
         .checks(&["MQTT-3.2.2-15"]),
     test!(an_alias_over_the_servers_maximum_closes).checks(&["MQTT-3.2.2-17", "MQTT-3.3.2-9"]),
+    test!(an_alias_closes_where_there_are_none)
+        .setup(Setup::With("allow_anonymous true\nmax_topic_alias 0\n"))
+        .checks(&["MQTT-3.2.2-18"]),
 ];
 
 fn connack_comes_first(bench: &Bench<'_>) {
@@ -218,5 +221,18 @@ fn an_alias_over_the_servers_maximum_closes(bench: &Bench<'_>) {
     let set = |alias| publish(&topic, "x", 1, 1).property(property::topic_alias(alias));
     client.publish(&set(maximum));
     client.send(&set(maximum + 1).bytes(V5));
+    closed(&mut client, &[0x94]);
+}
+
+fn an_alias_closes_where_there_are_none(bench: &Bench<'_>) {
+    let mut client = bench.socket();
+    let (_, _, told) = client.connack(&connect(V5, &bench.id("c")));
+    let told = properties(&told);
+    assert!(
+        told.iter()
+            .all(|(id, value)| *id != 0x22 || *value == [0, 0])
+    );
+    let set = publish(&bench.topic("t"), "x", 0, 0).property(property::topic_alias(1));
+    client.send(&set.bytes(V5));
     closed(&mut client, &[0x94]);
 }

@@ -1,8 +1,11 @@
 //! 3.1: CONNECT, but for the will.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{MALFORMED, closed, expiring, has, properties, rejected, rejects, stored};
+use super::{
+    MALFORMED, SMALL_MESSAGES, closed, expiring, has, properties, rejected, rejects, stored,
+};
 use crate::harness::broker::Setup;
 use crate::harness::client::Client;
 use crate::wire::{
@@ -50,9 +53,12 @@ pub const TESTS: &[Test] = &[
         "MQTT-3.3.2-11",
         "MQTT-3.3.2-8",
     ]),
+    test!(the_servers_aliases_are_of_one_connection).checks(&["MQTT-3.3.2-7"]),
     test!(without_a_maximum_there_are_no_aliases).checks(&["MQTT-3.1.2-27"]),
     test!(response_information_is_sent_only_if_asked_for).checks(&["MQTT-3.1.2-28"]),
-    test!(problem_information_can_be_declined).checks(&["MQTT-3.1.2-29"]),
+    test!(problem_information_can_be_declined)
+        .setup(SMALL_MESSAGES)
+        .checks(&["MQTT-3.1.2-29"]),
     test!(every_field_is_found_in_its_place).checks(&["MQTT-3.1.3-1", "MQTT-3.1.2-9"]),
     test!(short_ids_of_letters_and_digits_are_taken).checks(&["MQTT-3.1.3-5"]),
     test!(an_empty_id_is_replaced).checks(&["MQTT-3.1.3-6", "MQTT-3.1.3-7", "MQTT-3.2.2-16"]),
@@ -389,27 +395,61 @@ fn highest_alias(bench: &Bench<'_>, maximum: Option<u16>) -> u16 {
     let mut subscriber = bench.client(&session);
     subscriber.subscribe(&bench.topic(&format!("{name}/#")), 1);
     let mut publisher = bench.clean(V5, "p");
-    let (mut known, mut highest) = (std::collections::HashMap::new(), 0);
+    let mut known = HashMap::new();
     for n in 0..24u16 {
         let topic = bench.topic(&format!("{name}/{}", n % 6));
         publisher.publish(&publish(&topic, &n.to_string(), (n % 2) as u8, 1));
         let got = subscriber.receive();
         assert_eq!(got.payload, n.to_string().as_bytes());
-        let told = properties(&got.properties.concat());
-        let alias = told.iter().find(|(id, _)| *id == 0x23);
-        let Some((_, alias)) = alias else {
-            assert_eq!(got.topic, topic);
-            continue;
-        };
-        let alias = u16::from_be_bytes([alias[0], alias[1]]);
-        assert_ne!(alias, 0);
-        if !got.topic.is_empty() {
-            known.insert(alias, got.topic.clone());
-        }
-        assert_eq!(known[&alias], topic);
-        highest = highest.max(alias);
+        assert_eq!(resolved(&mut known, got), topic);
     }
-    highest
+    known.keys().copied().max().unwrap_or(0)
+}
+
+/// The topic of a message, when these aliases were told before in its connection.
+fn resolved(known: &mut HashMap<u16, String>, message: Publish) -> String {
+    let told = properties(&message.properties.concat());
+    let Some((_, alias)) = told.iter().find(|(id, _)| *id == 0x23) else {
+        return message.topic;
+    };
+    let alias = u16::from_be_bytes([alias[0], alias[1]]);
+    assert_ne!(alias, 0);
+    if !message.topic.is_empty() {
+        known.insert(alias, message.topic);
+    }
+    known[&alias].clone()
+}
+
+fn the_servers_aliases_are_of_one_connection(bench: &Bench<'_>) {
+    let topic = bench.topic("t");
+    let session = stored(bench, "s").property(property::topic_alias_maximum(5));
+    let mut subscriber = bench.client(&session);
+    subscriber.subscribe(&topic, 2);
+    let mut publisher = bench.clean(V5, "p");
+    for n in 0..4 {
+        let mut known = HashMap::new();
+        for qos in [1, 2, 1] {
+            publisher.publish(&publish(&topic, "x", qos, 1));
+            // Also what is sent again, and what waited for the connection.
+            let got = if n % 2 == 0 {
+                subscriber.receive()
+            } else {
+                subscriber.message()
+            };
+            assert_eq!(resolved(&mut known, got), topic);
+        }
+        subscriber.drop_connection();
+        publisher.publish(&publish(&topic, "waits", 1, 1));
+        subscriber = bench.client(&session);
+        known.clear();
+        for _ in 0..if n % 2 == 0 { 1 } else { 4 } {
+            let got = subscriber.receive();
+            assert_eq!(resolved(&mut known, got), topic);
+        }
+        // A connection of its own for the next round.
+        subscriber.disconnect();
+        subscriber = bench.client(&session);
+    }
 }
 
 fn aliases_stay_within_the_clients_maximum(bench: &Bench<'_>) {
@@ -438,7 +478,11 @@ fn response_information_is_sent_only_if_asked_for(bench: &Bench<'_>) {
 fn provoke_reasons(bench: &Bench<'_>, client: &mut Client) -> Vec<Vec<u8>> {
     let topic = bench.topic("nobody");
     let shared = format!("$share/g/{topic}");
+    let large = "x".repeat(101);
     let asked = [
+        publish(&topic, &large, 1, 7).bytes(V5),
+        publish(&topic, &large, 2, 8).bytes(V5),
+        publish("$SYS/x", "x", 1, 9).bytes(V5),
         publish(&topic, "x", 1, 1).bytes(V5),
         publish(&topic, "x", 2, 2).bytes(V5),
         ack(PUBREL, 2),

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::stored;
-use crate::harness::broker::Setup;
+use super::{SMALL_MESSAGES, stored};
 use crate::harness::client::Client;
 use crate::wire::{
     Connect, Got, PUBACK, PUBCOMP, PUBREC, PUBREL, Publish, V5, ack, connect, packet, property,
@@ -27,9 +26,7 @@ pub const TESTS: &[Test] = &[
     test!(qos_2_is_received_and_completed).checks(&["MQTT-4.3.3-8", "MQTT-4.3.3-11"]),
     test!(a_refused_identifier_is_new_again).checks(&["MQTT-4.3.3-9"]),
     test!(an_identifier_refused_for_its_size_is_new_again)
-        .setup(Setup::With(
-            "allow_anonymous true\nmessage_size_limit 100\n",
-        ))
+        .setup(SMALL_MESSAGES)
         .checks(&["MQTT-4.3.3-9", "MQTT-3.5.2-1"])
         .original_breaks("says 0x95, which is no code of PUBREC"),
     test!(a_repeat_is_delivered_once).checks(&["MQTT-4.3.3-10"]),

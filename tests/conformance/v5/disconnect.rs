@@ -9,6 +9,7 @@ use crate::{Bench, Test, test};
 
 pub const TESTS: &[Test] = &[
     test!(there_is_none_before_connack).checks(&["MQTT-3.14.0-1"]),
+    test!(there_is_none_before_connack_for_what_follows).checks(&["MQTT-3.14.0-1"]),
     test!(reserved_flags_close).checks(&["MQTT-3.14.1-1"]),
     test!(reserved_flags_are_told_as_malformed)
         .checks(&["MQTT-3.14.1-1"])
@@ -42,6 +43,22 @@ fn there_is_none_before_connack(bench: &Bench<'_>) {
         if let Some(answer) = client.bytes() {
             assert_eq!(answer[0], 0x20, "{answer:02x?} to {first:02x?}");
             client.expect_end();
+        }
+    }
+}
+
+/// A fault in the same segment as CONNECT, which may be seen before CONNACK could be sent.
+fn there_is_none_before_connack_for_what_follows(bench: &Bench<'_>) {
+    for session in [
+        connect(V5, &bench.id("clean")),
+        super::stored(bench, "stored"),
+    ] {
+        for fault in faults() {
+            let mut client = bench.socket();
+            client.try_send(&[session.bytes(), fault].concat());
+            if let Some(first) = client.bytes() {
+                assert_eq!(first[0], 0x20, "{first:02x?}");
+            }
         }
     }
 }

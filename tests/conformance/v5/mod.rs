@@ -17,6 +17,7 @@ mod topics;
 mod unsubscribe;
 mod wills;
 
+use crate::harness::broker::Setup;
 use crate::harness::client::Client;
 use crate::wire::{Connect, Got, Publish, V5, connect, property};
 use crate::{Bench, Test};
@@ -39,6 +40,9 @@ pub const TABLES: &[&[Test]] = &[
     unsubscribe::TESTS,
     wills::TESTS,
 ];
+
+/// A broker that refuses payloads of more than 100 bytes, and has words for it.
+const SMALL_MESSAGES: Setup = Setup::With("allow_anonymous true\nmessage_size_limit 100\n");
 
 /// What a broker may say about bytes that are not well formed; it need not say it.
 const MALFORMED: &[u8] = &[0x81, 0x82];

@@ -175,9 +175,9 @@ impl Store {
     }
 
     /// The worker announces these for QoS 0, which goes to an attached session directly. With
-    /// `queue_qos0_messages` everything comes through the store, and the worker has nothing to announce.
+    /// `queue_qos0_messages` or `upgrade_outgoing_qos` everything comes through the store, and the worker has nothing to announce.
     fn tell_filters<M: Mesh>(&mut self, client: ClientNumber, key: ClaimKey, cx: &mut Cx<'_, M>) {
-        if self.settings.queue_qos0_messages || !self.reads(key) {
+        if self.settings.outgoing().every_qos || !self.reads(key) {
             return;
         }
         let session = self.directory.get(client).and_then(|c| c.session.as_ref());
@@ -246,7 +246,7 @@ impl Store {
             session.queue.detach();
             // QoS 0 went to it from worker to worker, from records that are published by now.
             session.left_at.clear();
-            if !session.subscriptions.is_empty() && !self.settings.queue_qos0_messages {
+            if !session.subscriptions.is_empty() && !self.settings.outgoing().every_qos {
                 let heads = published_heads(cx.mesh).into_iter();
                 session.left_at.extend(heads.map(Mark::from));
             }

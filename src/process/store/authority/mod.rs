@@ -56,6 +56,8 @@ pub struct Store {
     retained: Retained<Kept>,
     /// Messages on further topics are not being retained, and the log said so.
     refuses_to_retain: bool,
+    /// How many of them the broker published itself.
+    retained_system: usize,
     /// Counts what was retained, so that a subscription knows what came after it.
     retained_stamp: u64,
     /// Clients whose claim waits for the last holder's records to be applied everywhere.
@@ -103,7 +105,7 @@ impl Store {
     pub fn new(settings: StoreSettings, hash_key: [u64; 2]) -> Self {
         let [seed, _] = hash_key;
         Self {
-            announced: Announced::new(settings.queue_qos0_messages),
+            announced: Announced::new(settings.outgoing().every_qos),
             settings,
             hash: FilterHash::new(hash_key),
             readers: vec![None; MEMBERS_MAX],
@@ -112,6 +114,7 @@ impl Store {
             groups: Groups::new(seed),
             retained: Retained::default(),
             refuses_to_retain: false,
+            retained_system: 0,
             retained_stamp: 0,
             awaiting_mark: BTreeSet::new(),
             fading: VecDeque::new(),
@@ -141,7 +144,7 @@ impl Store {
         }
     }
 
-    /// Follows other settings from now on. Whether QoS 0 messages are queued is decided at the start: what was
+    /// Follows other settings from now on. Whether QoS 0 messages come through here is decided at the start: what was
     /// announced to the workers stands on it.
     pub fn set_settings(&mut self, settings: StoreSettings) {
         if settings.persistent_client_expiration != self.settings.persistent_client_expiration {
@@ -149,6 +152,7 @@ impl Store {
         }
         self.settings = StoreSettings {
             queue_qos0_messages: self.settings.queue_qos0_messages,
+            upgrade_outgoing_qos: self.settings.upgrade_outgoing_qos,
             ..settings
         };
     }

@@ -55,7 +55,7 @@ impl Store {
         if message.retain && self.settings.retain_available {
             self.retain(message, &mut stored, cx);
         }
-        let is_mine = message.qos != Qos::AtMostOnce || self.settings.queue_qos0_messages;
+        let is_mine = message.qos != Qos::AtMostOnce || self.settings.outgoing().every_qos;
         if is_mine && !self.index.is_empty() {
             self.route(topic, message, &mut stored, cx);
         }
@@ -71,14 +71,19 @@ impl Store {
         stored: &mut Option<Rc<StoredMessage>>,
         cx: &mut Cx<'_, M>,
     ) {
+        let is_system = is_system(message);
         if message.payload.is_empty() {
-            self.retained.clear(message.topic);
+            let was_there = self.retained.clear(message.topic).is_some();
+            self.retained_system -= usize::from(is_system && was_there);
             return;
         }
-        if !self.may_retain(message.topic, cx) {
+        if is_system {
+            self.retained_system += usize::from(self.retained.get(message.topic).is_none());
+        } else if !self.may_retain(message.topic, cx) {
             return;
         }
-        let forgotten = self.settings.retain_expiry_secs;
+        // What the broker says of itself is not said again as long as it is true.
+        let forgotten = self.settings.retain_expiry_secs.filter(|_| !is_system);
         let forgotten_at = forgotten.map(|secs| cx.now.after_secs(secs));
         let expiries = [message.expires_at, forgotten_at];
         self.retained_stamp += 1;
@@ -92,6 +97,8 @@ impl Store {
     /// Whether a message may be retained on this topic: there are not too many, or it has one.
     fn may_retain<M: Mesh>(&mut self, topic: &str, cx: &mut Cx<'_, M>) -> bool {
         let most = self.settings.global_max_retained_messages;
+        // What the broker says of itself takes no room from clients.
+        let most = most.saturating_add(self.retained_system);
         if self.retained.len() >= most && self.retained.get(topic).is_some() {
             return true;
         }
@@ -125,6 +132,7 @@ impl Store {
         cx: &mut Cx<'_, M>,
     ) {
         let mut hits = std::mem::take(&mut self.hits);
+        let upgrade = self.settings.upgrade_outgoing_qos;
         self.index.for_each_match(topic, |client, subscription| {
             let is_own = client == message.publisher;
             if !(is_own && subscription.no_local()) {
@@ -140,7 +148,7 @@ impl Store {
             let as_published = of_one.iter().any(|(_, s)| s.retain_as_published());
             let entry = Entry {
                 message: share(stored, message, &self.stock),
-                qos: message.qos.min(most.unwrap_or_default()),
+                qos: message.qos.delivered(most.unwrap_or_default(), upgrade),
                 retain: message.retain && (as_published || self.is_late(*client, topic, cx.mesh)),
                 subscription_ids: subscription_ids(of_one),
                 expires_at: message.expires_at,
@@ -167,6 +175,11 @@ impl Store {
             unready.any(|gap| gap.is_late(topic, of, mesh))
         })
     }
+}
+
+/// Whether the broker itself says this of itself. (Clients may publish the state of bridges there.)
+fn is_system(message: &Message<'_>) -> bool {
+    message.publisher == ClientNumber(0) && message.topic.starts_with("$SYS/")
 }
 
 pub(super) fn share(

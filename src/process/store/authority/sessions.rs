@@ -16,6 +16,7 @@ use crate::ring::{Cx, Mesh};
 
 use super::claims::NEVER;
 use super::message::{Kept, StoredMessage};
+use super::settings::Outgoing;
 use super::subscribe::{Gap, Subscription};
 use super::{Store, reads};
 
@@ -90,7 +91,7 @@ impl Session {
         &mut self,
         client: ClientNumber,
         holder: ClaimKey,
-        kept: (&Retained<Kept>, bool),
+        kept: (&Retained<Kept>, Outgoing),
         steps: &mut usize,
         (cx, scratch): (&mut Cx<'_, M>, &mut Vec<u8>),
     ) -> Fed {
@@ -186,7 +187,7 @@ impl Store {
         if !reads(&self.readers, holder) {
             return;
         }
-        let retained = (&self.retained, self.settings.queue_qos0_messages);
+        let retained = (&self.retained, self.settings.outgoing());
         let out = (&mut *cx, &mut self.scratch);
         let steps = &mut self.retained_steps;
         let before = session.queue.bytes_waiting();

@@ -3,6 +3,15 @@
 use crate::config::{Config, QueuePolicy};
 use crate::directory::Seats;
 
+/// How messages go out to sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Outgoing {
+    /// Persistent sessions get those of QoS 0 through the store too, and none directly.
+    pub every_qos: bool,
+    /// The QoS of the subscription counts alone.
+    pub upgrade: bool,
+}
+
 /// What the operator decides about the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoreSettings {
@@ -26,6 +35,8 @@ pub struct StoreSettings {
     pub drops_oldest: bool,
     /// Persistent sessions get QoS 0 messages through the store, also while nobody is attached.
     pub queue_qos0_messages: bool,
+    /// Messages go out at the QoS of the subscription, whatever they were published at.
+    pub upgrade_outgoing_qos: bool,
     /// Whether anything is retained.
     pub retain_available: bool,
     /// Topics that have a retained message at most.
@@ -51,6 +62,7 @@ impl StoreSettings {
             global_max_queued_bytes: config.global_max_queued_bytes,
             drops_oldest: config.queue_policy == QueuePolicy::DropOldest,
             queue_qos0_messages: config.queue_qos0_messages,
+            upgrade_outgoing_qos: config.upgrade_outgoing_qos,
             retain_available: config.retain_available,
             global_max_retained_messages: match config.global_max_retained_messages {
                 u32::MAX => usize::MAX,
@@ -59,6 +71,14 @@ impl StoreSettings {
             retain_expiry_secs: config.retain_expiry_interval.map(|m| u64::from(m) * 60),
             persistent_client_expiration: expiration
                 .map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// Which messages take which way out.
+    pub(super) const fn outgoing(&self) -> Outgoing {
+        Outgoing {
+            every_qos: self.queue_qos0_messages || self.upgrade_outgoing_qos,
+            upgrade: self.upgrade_outgoing_qos,
         }
     }
 

@@ -90,12 +90,14 @@ impl Store {
         stored: &mut Option<Rc<StoredMessage>>,
         cx: &mut Cx<'_, M>,
     ) {
+        let upgrade = self.settings.upgrade_outgoing_qos;
         let mut found = std::mem::take(&mut self.groups_found);
         self.groups.matching(topic, &mut found);
         for group in found.drain(..) {
             let entry = Entry {
                 message: share(stored, message, &self.stock),
-                qos: message.qos,
+                // It is the member's that counts then: what each of them gets is at most what is said here.
+                qos: message.qos.delivered(Qos::ExactlyOnce, upgrade),
                 retain: message.retain,
                 subscription_ids: None,
                 expires_at: message.expires_at,

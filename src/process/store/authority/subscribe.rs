@@ -18,6 +18,7 @@ use crate::router::interest::Wanted;
 
 use super::claims::is_applied;
 use super::message::{Kept, StoredMessage};
+use super::settings::Outgoing;
 use super::{NO_RECORD, Store, applied, published, published_heads};
 
 /// What a session asks for with one filter.
@@ -116,12 +117,11 @@ impl Scan {
 }
 
 impl Gap {
-    /// The next retained message and its topic; `None` when there is no more, or `steps` are used up. `everything`:
-    /// messages of QoS 0 come through the store too.
+    /// The next retained message and its topic; `None` when there is no more, or `steps` are used up.
     pub fn look_up(
         &mut self,
         client: ClientNumber,
-        (retained, everything): (&Retained<Kept>, bool),
+        (retained, outgoing): (&Retained<Kept>, Outgoing),
         subscriptions: &BTreeMap<Box<str>, Subscription>,
         now: Instant,
         steps: &mut usize,
@@ -148,7 +148,7 @@ impl Gap {
                         let message = &kept.message;
                         let is_own = message.publisher == client && subscription.no_local();
                         let is_old = kept.expires_at.is_some_and(|at| at <= now);
-                        let is_direct = !everything && message.qos == Qos::AtMostOnce;
+                        let is_direct = !outgoing.every_qos && message.qos == Qos::AtMostOnce;
                         let until = if is_direct { until_direct } else { until };
                         if is_own || is_old || kept.stamp > until {
                             return Want::More;
@@ -160,7 +160,8 @@ impl Gap {
             };
             if let Some(message) = found {
                 let topic = message.topic().into();
-                return Some((retained_entry(message, subscription), topic));
+                let entry = retained_entry(message, subscription, outgoing);
+                return Some((entry, topic));
             }
             if walk == Walk::Paused {
                 // Without a step it has not moved.
@@ -214,9 +215,10 @@ impl Gap {
 fn retained_entry(
     message: Rc<StoredMessage>,
     subscription: Subscription,
+    outgoing: Outgoing,
 ) -> Entry<Rc<StoredMessage>> {
     Entry {
-        qos: message.qos.min(subscription.qos()),
+        qos: message.qos.delivered(subscription.qos(), outgoing.upgrade),
         retain: true,
         subscription_ids: (subscription.id > 0).then(|| Rc::from([subscription.id])),
         expires_at: message.expires_at,

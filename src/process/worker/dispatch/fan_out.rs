@@ -88,6 +88,7 @@ impl Worker {
             conns,
             fan_out,
             interest,
+            config,
             ..
         } = self;
         let FanOut { stamp, targets, .. } = fan_out;
@@ -111,7 +112,9 @@ impl Worker {
                 let topic = interest.hash().of(message.topic);
                 conn.client.seen_live.note(topic, spot);
             }
-            let qos = options.qos.min(message.qos);
+            let qos = message
+                .qos
+                .delivered(options.qos, config.upgrade_outgoing_qos);
             let retain = options.retain_as_published && message.retain;
             let known = targets
                 .get_mut(conn.reached.1)

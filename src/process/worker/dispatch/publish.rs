@@ -227,7 +227,8 @@ impl Worker {
             || message.releases.is_some()
             || message.packet_id.is_some()
             || self.store_sharing > 0
-            || (self.store_subscribing > 0 && message.qos != Qos::AtMostOnce)
+            || (self.store_subscribing > 0
+                && (message.qos != Qos::AtMostOnce || self.config.stores_every_qos()))
     }
 
     /// The members to whom announcements go: the store keeps no index.

@@ -217,7 +217,7 @@ impl Worker {
             return false;
         };
         let stored = conn.client.stored;
-        if stored && self.config.queue_qos0_messages {
+        if stored && self.config.stores_every_qos() {
             // Everything comes through the store: one path for each message.
             return false;
         }
@@ -539,7 +539,9 @@ impl Worker {
             return;
         }
         let ids = Vec::from_iter(Some(subscription.identifier).filter(|id| *id != 0));
-        self.send_one(id, message, (options.qos.min(message.qos), true, ids), cx);
+        let upgrade = self.config.upgrade_outgoing_qos;
+        let qos = message.qos.delivered(options.qos, upgrade);
+        self.send_one(id, message, (qos, true, ids), cx);
     }
 
     pub(super) fn unsubscribe<M: Mesh>(

@@ -242,6 +242,46 @@ fn rule_18_with_queue_qos0_messages_everything_comes_through_the_store() {
 }
 
 #[test]
+fn rule_18_with_upgrade_outgoing_qos_everything_comes_through_the_store_and_waits() {
+    let mut world = World::with(StoreSettings {
+        upgrade_outgoing_qos: true,
+        ..SETTINGS
+    });
+    let (conn, _) = world.session(0, "id", &[(1, "t"), (0, "u")]);
+    for qos in [Qos::AtMostOnce, Qos::ExactlyOnce] {
+        world.publish(conn, &message("t", qos));
+        world.publish(conn, &message("u", qos));
+    }
+    let topics = world.topics();
+    assert_eq!(
+        topics
+            .iter()
+            .map(|(_, _, topic)| *topic)
+            .collect::<Vec<_>>(),
+        ["t", "u", "t", "u"]
+    );
+    world.disconnect(conn);
+    world.publish(conn, &message("t", Qos::AtMostOnce));
+    world.publish(conn, &message("u", Qos::AtMostOnce));
+    let conn = world.claim(0, persistent("id"));
+    let waited: Vec<_> = world
+        .said_to(conn)
+        .into_iter()
+        .filter_map(|said| match said {
+            ToWorker::Deliver(deliver) => Some((deliver.message.topic, deliver.message.qos)),
+            ToWorker::SessionFilters { .. } => panic!("the worker has nothing to announce"),
+            _ => None,
+        })
+        .collect();
+    let again = ("t", Qos::AtLeastOnce);
+    assert_eq!(
+        waited,
+        [again, again, again],
+        "two unacknowledged, and what waited"
+    );
+}
+
+#[test]
 fn a_full_outbox_holds_deliveries_back_and_drops_none() {
     let mut world = World::with(StoreSettings {
         max_inflight_messages: 0,

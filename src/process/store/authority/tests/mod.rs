@@ -107,6 +107,7 @@ const SETTINGS: StoreSettings = StoreSettings {
     global_max_queued_bytes: u64::MAX,
     drops_oldest: false,
     queue_qos0_messages: false,
+    upgrade_outgoing_qos: false,
     retain_available: true,
     global_max_retained_messages: usize::MAX,
     retain_expiry_secs: None,
