@@ -217,6 +217,13 @@ impl<M: Clone> Groups<M> {
         Some(was_last)
     }
 
+    /// The names of the groups that a client is a member of.
+    pub fn memberships_of(&self, client: ClientNumber) -> impl Iterator<Item = &str> {
+        let groups = self.clients.get(&client).map(|c| c.groups.iter());
+        let groups = groups.into_iter().flatten();
+        groups.filter_map(|id| self.groups.get(id).map(|g| &*g.name))
+    }
+
     /// Ends all memberships of a client and forgets what it holds; the names of the groups that are gone with it.
     pub fn leave_all(&mut self, client: ClientNumber) -> Vec<Rc<str>> {
         let Some(of_client) = self.clients.get_mut(&client) else {
@@ -459,7 +466,7 @@ impl<M: Clone> Groups<M> {
     }
 
     /// Takes from a client what it holds and `which` says, and puts it back where it stood in its line. The tokens of
-    /// what was taken.
+    /// what was put back: what has no group any more is forgotten.
     pub fn take_back(
         &mut self,
         client: ClientNumber,
@@ -475,9 +482,8 @@ impl<M: Clone> Groups<M> {
                 of_client.holds.insert(token, hold);
                 continue;
             }
-            taken.push(token);
-            // Without its group there is nobody else for it.
             if let Some(group) = self.groups.get_mut(&hold.group) {
+                taken.push(token);
                 group.line.put_back(hold.place, hold.entry);
                 group.become_due(hold.group, &mut self.due);
             }

@@ -287,6 +287,11 @@ fn a_persistent_session_completes_its_qos_2_and_gives_back_its_qos_1() {
     let a = world.claim(0, persistent("a"));
     world.settle();
     let mut said = world.said_to(a).into_iter();
+    let filters = said.next();
+    assert!(matches!(
+        filters,
+        Some(ToWorker::SessionFilters { ref filters, .. }) if filters[..] == [(0, 0, "$share/g/+")]
+    ));
     assert!(matches!(said.next(), Some(ToWorker::Grant { .. })));
     let packet_id = PacketId::new(3).unwrap();
     let claim = a.claim;
@@ -297,6 +302,31 @@ fn a_persistent_session_completes_its_qos_2_and_gives_back_its_qos_1() {
     let seen = (again.packet_id, again.dup, again.message.topic);
     assert_eq!(seen, (PacketId::new(1), true, "two"));
     assert_eq!(said.next(), None);
+}
+
+/// What a server has begun to send, it sends to the end [MQTT-3.10.4-3].
+#[test]
+fn without_a_group_to_go_back_to_it_stays_with_its_session() {
+    let mut world = World::new();
+    let a = member(&mut world, 0, persistent("a"), (1, "$share/g/+"));
+    publish_all(&mut world, a, &["1"], Qos::AtLeastOnce);
+    given(&mut world);
+    let unsubscribe = ToStore::Unsubscribe {
+        claim: a.claim,
+        request: 4,
+        filters: vec!["$share/g/+"],
+    };
+    world.tell(a, &unsubscribe);
+    world.disconnect(a);
+    world.settle();
+    world.mesh.said.clear();
+    let a = world.claim(0, persistent("a"));
+    let delivered = world.delivered();
+    let again: Vec<_> = delivered
+        .iter()
+        .map(|d| (d.claim, d.packet_id, d.dup, d.message.topic))
+        .collect();
+    assert_eq!(again, [(a.claim, PacketId::new(1), true, "1")]);
 }
 
 #[test]
