@@ -49,10 +49,12 @@ fn add_client(world: &mut World, at: usize) {
     let window = usize::from(world.config.max_inflight_messages);
     let takes = world.random.one_of(&[u16::MAX, u16::MAX, 3, 1]);
     let expiry = world.random.one_of(&[FOREVER, FOREVER, 3, 10]);
+    let aliases = world.random.one_of(&[0, 1, 3]);
     let client = &mut world.clients[index];
     client.takes_at_most = window;
     if version == Version::V5 {
         client.takes = takes;
+        client.takes_aliases = aliases;
         client.takes_at_most = window.min(usize::from(takes));
         client.expiry = expiry;
     }
