@@ -7,3 +7,4 @@ pub mod figures;
 pub mod ids;
 pub mod limits;
 pub mod log;
+pub mod memory;

@@ -14,7 +14,7 @@ pub use fault::ConfigError;
 pub use parse::{Notice, Overrides, Parsed, Source, Verbosity};
 pub use snapshot::ListenersDiffer;
 
-use crate::base::limits::WORKERS_MAX;
+use crate::base::limits::{TOPIC_LEVELS_MAX, WORKERS_MAX};
 use crate::base::log::LogMask;
 
 /// The port of MQTT without TLS.
@@ -52,6 +52,10 @@ pub struct Config {
     pub allow_zero_length_clientid: bool,
     /// What assigned client ids start with, where a listener does not say otherwise.
     pub auto_id_prefix: String,
+    /// Subscriptions that one client may have; `u32::MAX` is no limit.
+    pub max_subscriptions: u32,
+    /// Levels that a topic may have; at most [`TOPIC_LEVELS_MAX`].
+    pub max_topic_levels: u8,
     /// PUBLISH packets that one client may send in a second; 0 is no limit.
     pub client_message_rate: u32,
     /// Bytes that one client may send in a second; 0 is no limit.
@@ -99,6 +103,8 @@ pub struct Config {
     pub set_tcp_nodelay: bool,
     /// Seconds after which an absent persistent client is forgotten, whatever it asked for; `None` is never.
     pub persistent_client_expiration: Option<u64>,
+    /// Bytes of memory that all processes together may hold; `u64::MAX` is no limit.
+    pub memory_limit: u64,
     /// The largest payload accepted from a client; `u32::MAX` is no limit.
     pub message_size_limit: u32,
     /// Seconds between two updates of `$SYS`; 0 is off.
@@ -289,6 +295,8 @@ impl Config {
             allow_anonymous: true,
             allow_zero_length_clientid: true,
             auto_id_prefix: "auto-".to_owned(),
+            max_subscriptions: u32::MAX,
+            max_topic_levels: u8::try_from(TOPIC_LEVELS_MAX).unwrap_or(u8::MAX),
             client_message_rate: 0,
             client_byte_rate: 0,
             connect_timeout: 60,
@@ -312,6 +320,7 @@ impl Config {
             upgrade_outgoing_qos: false,
             set_tcp_nodelay: false,
             persistent_client_expiration: None,
+            memory_limit: u64::MAX,
             message_size_limit: u32::MAX,
             sys_interval: 10,
         }

@@ -267,12 +267,14 @@ mod tests {
             clientid_prefixes in prop::option::of(text()),
             connect_timeout in 1..=u16::MAX,
             max_output_bytes in 4096..=0x7fff_ffffu32,
+            max_subscriptions in prop_oneof![Just(u32::MAX), 1..=0x7fff_ffffu32],
+            max_topic_levels in 1..=201u8,
             rates in (0..=0x7fff_ffffu32, 0..=0x7fff_ffffu32),
             global_max_output_bytes in prop::option::of(0..=u64::MAX / 2),
         ) -> Config {
             Config {
                 clientid_prefixes, connect_timeout, max_output_bytes, global_max_output_bytes,
-                client_message_rate: rates.0, client_byte_rate: rates.1, ..processes
+                max_subscriptions, max_topic_levels, client_message_rate: rates.0, client_byte_rate: rates.1, ..processes
             }
         }
     }
@@ -287,6 +289,7 @@ mod tests {
             max_inflight_messages in 1..=u16::MAX,
             global_max_retained_messages in prop_oneof![Just(u32::MAX), 1..=0x7fff_ffffu32],
             retain_expiry_interval in prop::option::of(1..=10_000_000u32),
+            memory_limit in prop_oneof![Just(u64::MAX), 1..=u64::MAX / 4],
             max_inflight_bytes in prop_oneof![Just(u64::MAX), 1..=0x7fff_ffffu64],
             global_max_queued_bytes in prop_oneof![Just(u64::MAX), 1..=u64::MAX / 4],
             queue_policy in prop_oneof![Just(QueuePolicy::DropNewest), Just(QueuePolicy::DropOldest)],
@@ -305,7 +308,8 @@ mod tests {
             Config {
                 allow_anonymous, allow_zero_length_clientid, retain_available, queue_qos0_messages, set_tcp_nodelay,
                 upgrade_outgoing_qos, auto_id_prefix, global_max_clients, global_max_connections, max_inflight_messages,
-                max_inflight_bytes, global_max_queued_bytes, global_max_retained_messages, retain_expiry_interval, queue_policy, max_queued_messages, max_queued_bytes, max_packet_size,
+                max_inflight_bytes, global_max_queued_bytes, global_max_retained_messages, retain_expiry_interval,
+                memory_limit, queue_policy, max_queued_messages, max_queued_bytes, max_packet_size,
                 max_keepalive, persistent_client_expiration, message_size_limit, sys_interval, ..processes
             }
         }

@@ -217,6 +217,13 @@ impl<M: Clone> Groups<M> {
         Some(was_last)
     }
 
+    /// The names of the groups that a client is a member of.
+    pub fn memberships_of(&self, client: ClientNumber) -> impl Iterator<Item = &str> {
+        let groups = self.clients.get(&client).map(|c| c.groups.iter());
+        let groups = groups.into_iter().flatten();
+        groups.filter_map(|id| self.groups.get(id).map(|g| &*g.name))
+    }
+
     /// Ends all memberships of a client and forgets what it holds; the names of the groups that are gone with it.
     pub fn leave_all(&mut self, client: ClientNumber) -> Vec<Rc<str>> {
         let Some(of_client) = self.clients.get_mut(&client) else {

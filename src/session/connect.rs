@@ -43,6 +43,8 @@ pub struct Terms {
     pub topic_alias_max: u16,
     /// QoS 2 messages (in 5.0, of QoS 1 too) that may be unacknowledged [MQTT-3.3.4-9].
     pub receive_maximum: u16,
+    /// Subscriptions; `u32::MAX` is no limit.
+    pub subscriptions_max: u32,
 }
 
 impl Terms {
@@ -52,6 +54,7 @@ impl Terms {
         packet_bytes_max: u32::MAX,
         topic_alias_max: 0,
         receive_maximum: u16::MAX,
+        subscriptions_max: u32::MAX,
     };
 
     /// Those of a client of `listener` that comes now.
@@ -61,6 +64,7 @@ impl Terms {
             packet_bytes_max: config.max_packet_size,
             topic_alias_max: listener.max_topic_alias,
             receive_maximum: config.max_inflight_messages,
+            subscriptions_max: config.max_subscriptions,
         }
     }
 }

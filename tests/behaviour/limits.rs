@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::broker::Setup;
 use crate::client::Client;
-use crate::wire::{Connect, Got, V5, V311, connect, publish};
+use crate::wire::{Connect, Got, PUBACK, PUBREC, Publish, V5, V311, connect, publish};
 use crate::{Bench, Test, test};
 
 pub const TESTS: &[Test] = &[
@@ -26,9 +26,14 @@ pub const TESTS: &[Test] = &[
             "allow_anonymous true\nglobal_max_connections 3\n# closed\n",
         ))
         .since_2_1(),
+    test!(beyond_the_memory_limit_connections_and_messages_are_refused_until_there_is_room)
+        .setup(Setup::With(
+            "allow_anonymous true\nmemory_limit 30000000\nmax_queued_messages 0\n",
+        ))
+        .original_breaks("disconnects who publishes, with 0x80"),
     test!(beyond_the_limit_no_further_topic_is_retained)
         .setup(Setup::With(
-            "allow_anonymous true\nglobal_max_retained_messages 3\n",
+            "allow_anonymous true\nglobal_max_retained_messages 3\nsys_interval 0\n",
         ))
         .original_breaks("has no global_max_retained_messages"),
     test!(an_interval_in_minutes_after_which_retained_messages_are_forgotten_is_accepted)
@@ -183,4 +188,72 @@ fn an_interval_in_minutes_after_which_retained_messages_are_forgotten_is_accepte
     reader.subscribe(&bench.topic("t"), 1);
     let message = reader.expect_message(&bench.topic("t"), "x", 1, true);
     assert!(message.properties.is_empty(), "it has no expiry of its own");
+}
+
+fn beyond_the_memory_limit_connections_and_messages_are_refused_until_there_is_room(
+    bench: &Bench<'_>,
+) {
+    let topic = bench.topic("t");
+    let mut slow = bench.client(&connect(V311, &bench.id("slow")).persistent());
+    slow.subscribe(&topic, 1);
+    let mut old = bench.clean(V311, "old");
+    let mut older = bench.clean(V311, "older");
+    let mut publisher = bench.clean(V5, "p");
+    let mut other = bench.clean(V5, "other");
+    other.subscribe(&bench.topic("small"), 1);
+    let large = Publish {
+        payload: vec![b'x'; 100_000],
+        ..publish(&topic, "", 1, 1)
+    };
+    let mut accepted = 0;
+    loop {
+        publisher.send(&large.bytes(V5));
+        match publisher.next() {
+            Got::Ack(PUBACK, 1, 0) => accepted += 1,
+            Got::Ack(PUBACK, 1, 0x97) => break,
+            other => panic!("{other:?}"),
+        }
+        assert!(accepted < 10_000, "nothing is refused");
+    }
+    assert!(accepted > 20, "it takes more than {accepted} to be full");
+    bench.broker.wait_for_log("memory_limit exceeded");
+    // Every worker learns of it within a moment.
+    let (start, mut refused) = (Instant::now(), 0);
+    while refused < 8 {
+        let five = refused % 2 == 0;
+        let (version, code) = if five { (V5, 0x89) } else { (V311, 3) };
+        match try_connect(bench, &connect(version, &bench.id("new"))) {
+            Ok(_) => refused = 0,
+            Err(answer) => {
+                assert_eq!(answer, Some(code));
+                refused += 1;
+            }
+        }
+        assert!(start.elapsed() < SETTLES_WITHIN, "still lets clients in");
+    }
+    let small = bench.topic("small");
+    publisher.send(&publish(&small, "x", 2, 2).bytes(V5));
+    publisher.expect(Got::Ack(PUBREC, 2, 0x97));
+    publisher.publish(&publish(&small, "", 1, 3).retain());
+    other.expect_message(&small, "", 1, false);
+    old.send(&publish(&small, "x", 0, 0).bytes(V311));
+    old.ping();
+    older.send(&publish(&small, "x", 1, 4).bytes(V311));
+    older.expect_end();
+    // What was accepted comes, and its acknowledgements make room.
+    for _ in 0..accepted {
+        slow.receive();
+    }
+    bench.broker.wait_for_log("below memory_limit again");
+    let_in_soon(bench, &connect(V5, &bench.id("new")));
+    let start = Instant::now();
+    loop {
+        publisher.send(&publish(&small, "x", 1, 5).bytes(V5));
+        match publisher.next() {
+            Got::Ack(PUBACK, 5, 0) => break,
+            Got::Ack(PUBACK, 5, 0x97) => assert!(start.elapsed() < SETTLES_WITHIN),
+            other => panic!("{other:?}"),
+        }
+    }
+    other.expect_message(&small, "x", 1, false);
 }

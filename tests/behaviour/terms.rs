@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use crate::broker::Setup;
 use crate::client::Client;
 use crate::wire::{
-    Connect, Got, PUBACK, PUBREC, V5, V31, V311, connect, packet, property, publish, text,
+    Connect, Got, PUBACK, PUBREC, V5, V31, V311, connect, packet, property, publish, subscribe,
+    text,
 };
 use crate::{Bench, Test, test};
 
@@ -35,6 +36,18 @@ pub const TESTS: &[Test] = &[
     test!(a_reload_leaves_the_terms_of_connected_clients_alone)
         .setup(Setup::With(TERMS))
         .since_2_1(),
+    test!(subscriptions_beyond_the_limit_are_refused)
+        .setup(Setup::With(SUBSCRIPTIONS))
+        .original_breaks("has no such option"),
+    test!(sessions_bring_their_subscriptions_to_the_count)
+        .setup(Setup::With(SUBSCRIPTIONS))
+        .original_breaks("has no such option"),
+    test!(sessions_of_which_the_store_does_all_are_counted_too)
+        .setup(Setup::With(SUBSCRIPTIONS_AT_STORE))
+        .original_breaks("has no such option"),
+    test!(topics_and_filters_that_are_too_deep_close)
+        .setup(Setup::With(LEVELS))
+        .original_breaks("has no such option"),
 ];
 
 const PREFIX: &str = "allow_anonymous true\nclientid_prefixes ab-\n";
@@ -50,6 +63,10 @@ const LISTENER_AUTO_ID: &str =
 const PAYLOAD: &str = "allow_anonymous true\nmessage_size_limit 10\n";
 const PACKET: &str = "allow_anonymous true\nmax_packet_size 100\n";
 const TERMS: &str = "# alone\nallow_anonymous true\nmax_packet_size 1000\n";
+const SUBSCRIPTIONS: &str = "allow_anonymous true\nmax_subscriptions 3\n";
+const SUBSCRIPTIONS_AT_STORE: &str =
+    "allow_anonymous true\nmax_subscriptions 3\nqueue_qos0_messages true\n";
+const LEVELS: &str = "allow_anonymous true\nmax_topic_levels 3\n";
 
 /// CONNACK's code for "not authorised".
 fn not_authorised(version: u8) -> u8 {
@@ -224,4 +241,86 @@ fn a_reload_leaves_the_terms_of_connected_clients_alone(bench: &Bench<'_>) {
         client.send(&publish(&topic, "x", 2, id).bytes(V5));
         client.expect_ack(PUBREC, id);
     }
+}
+
+/// The codes of the answer to one SUBSCRIBE at QoS 1.
+fn subscribed(client: &mut Client, filters: &[&str]) -> Vec<u8> {
+    let filters: Vec<_> = filters.iter().map(|filter| (*filter, 1)).collect();
+    client.send(&subscribe(client.version, 77, &filters));
+    loop {
+        match client.next() {
+            Got::Suback(77, codes) => return codes,
+            Got::Publish(_) => {}
+            other => panic!("{other:?} instead of SUBACK"),
+        }
+    }
+}
+
+fn subscriptions_beyond_the_limit_are_refused(bench: &Bench<'_>) {
+    for version in [V311, V5] {
+        let refused = if version == V5 { 0x97 } else { 0x80 };
+        let mut client = bench.clean(version, &format!("c{version}"));
+        let group = format!("$share/{}/s", bench.id("g"));
+        let codes = subscribed(&mut client, &["a", &group, "c", "d"]);
+        assert_eq!(codes, [1, 1, 1, refused]);
+        // What is there can be replaced, and what was refused is not there.
+        assert_eq!(
+            subscribed(&mut client, &["a", &group, "e"]),
+            [1, 1, refused]
+        );
+        let mut publisher = bench.clean(V311, "p");
+        publisher.publish(&publish("d", "no", 1, 1));
+        publisher.publish(&publish("c", "yes", 1, 2));
+        client.expect_message("c", "yes", 1, false);
+        client.unsubscribe(&group);
+        assert_eq!(subscribed(&mut client, &["d", "e"]), [1, refused]);
+        client.disconnect();
+    }
+}
+
+fn expect_counted(bench: &Bench<'_>) {
+    for version in [V311, V5] {
+        let refused = if version == V5 { 0x97 } else { 0x80 };
+        let id = bench.id(&format!("s{version}"));
+        let group = format!("$share/{id}/s");
+        let persistent = connect(version, &id).persistent();
+        let mut client = bench.client(&persistent);
+        let codes = subscribed(&mut client, &["a/1", &group, "a/2", "a/3"]);
+        assert_eq!(codes, [1, 1, 1, refused]);
+        client.disconnect();
+        let mut client = bench.socket();
+        assert!(client.connect(&persistent));
+        let codes = subscribed(&mut client, &["a/3", "a/1", &group]);
+        assert_eq!(codes, [refused, 1, 1]);
+        client.unsubscribe("a/1");
+        assert_eq!(subscribed(&mut client, &["a/3", "a/4"]), [1, refused]);
+        client.disconnect();
+        bench.client(&connect(version, &id)).disconnect();
+    }
+}
+
+fn sessions_bring_their_subscriptions_to_the_count(bench: &Bench<'_>) {
+    expect_counted(bench);
+}
+
+fn sessions_of_which_the_store_does_all_are_counted_too(bench: &Bench<'_>) {
+    expect_counted(bench);
+}
+
+fn topics_and_filters_that_are_too_deep_close(bench: &Bench<'_>) {
+    for version in [V311, V5] {
+        let mut client = bench.clean(version, "s");
+        assert_eq!(
+            subscribed(&mut client, &["a/b/c", "$share/g/a/b/c", "+/+/#"]),
+            [1, 1, 1]
+        );
+        client.send(&subscribe(version, 1, &[("$share/g/a/b/c/d", 0)]));
+        client.expect_disconnect(0x8f);
+        let mut client = bench.clean(version, "p");
+        client.publish(&publish("a/b/c", "x", 1, 1));
+        client.send(&publish("a/b/c/d", "x", 1, 2).bytes(version));
+        client.expect_disconnect(0x90);
+    }
+    let deep = connect(V5, &bench.id("w")).will("a/b/c/d", "x", 0, false);
+    expect_refusal(bench, &deep, 0x90);
 }

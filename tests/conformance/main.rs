@@ -1,7 +1,7 @@
 //! The standards, statement by statement: each test names those that it checks, speaks raw packets over a socket
 //! and runs against the original, then against ours with one worker and with four.
 //!
-//! The statements are in statements-5.0.txt, statements-3.1.1.txt and statements-3.1.txt; one that binds a server and has no test has a
+//! The statements are in statements-*.txt, a file for each standard; one that binds a server and has no test has a
 //! reason there. TABLE.md lists them with their tests; `UPDATE_TABLE=1 cargo test --test conformance` writes it anew.
 //! Other arguments are parts of names (`cargo test --test conformance -- v5::connect four`).
 

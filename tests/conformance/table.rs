@@ -78,7 +78,13 @@ impl Table {
         );
         for (standard, statements) in &self.standards {
             let checked = self.checked(*standard);
-            write!(text, "\n## MQTT {}\n\n", standard.name).unwrap();
+            write!(
+                text,
+                "\n## MQTT {}\n\n{}\n\n",
+                standard.name,
+                self.summary(*standard, statements)
+            )
+            .unwrap();
             text.push_str("| statement | what | tests | original |\n|---|---|---|---|\n");
             for statement in statements.iter().filter(|s| s.of_server) {
                 let tests = checked.get(statement.id).map_or(&[][..], |t| t);
@@ -94,6 +100,30 @@ impl Table {
             }
         }
         text
+    }
+
+    /// How many there are, and how many the original meets.
+    fn summary(&self, standard: Standard, statements: &[Statement]) -> String {
+        let checked = self.checked(standard);
+        let of_server = || statements.iter().filter(|s| s.of_server);
+        let tested: Vec<_> = of_server().filter_map(|s| checked.get(s.id)).collect();
+        let passes = |test: &&&Test| test.original.is_none();
+        let met = tested
+            .iter()
+            .filter(|tests| tests.iter().all(|test| passes(&test)));
+        let mine = |test: &&&Test| Standard::of(test.path()) == Some(standard);
+        let tests: Vec<_> = self.tests.iter().filter(mine).collect();
+        format!(
+            "{} statements bind a server: {} have tests, {} a reason why not. Of these {} the original meets {}, and it \
+             passes {} of {} tests.",
+            of_server().count(),
+            tested.len(),
+            of_server().filter(|s| s.reason.is_some()).count(),
+            tested.len(),
+            met.count(),
+            tests.iter().copied().filter(passes).count(),
+            tests.len(),
+        )
     }
 
     pub fn is_current(&self) -> bool {

@@ -44,11 +44,16 @@ pub struct Session {
     pub persistent: bool,
     pub subscriptions: Vec<Subscription>,
     pub received: Vec<Delivery>,
+    /// The same of shared subscriptions.
+    pub memberships: Vec<Subscription>,
+    pub shared: Vec<Delivery>,
     /// The session ended, or something died that may take its messages along.
     pub ended: Option<u64>,
     /// Connections that it has had.
     pub connections: u32,
     pub began: u64,
+    /// The connection that brought its CONNACK.
+    pub pipe: usize,
 }
 
 /// One SUBSCRIBE.
@@ -64,6 +69,8 @@ pub struct Subscription {
     /// Another SUBSCRIBE or an UNSUBSCRIBE for the filter was sent, and was answered.
     pub until: Option<u64>,
     pub closed: Option<u64>,
+    /// When an UNSUBSCRIBE for it was sent.
+    pub left: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -77,8 +84,9 @@ pub struct Delivery {
     pub ids: Vec<u32>,
     pub expiry: Option<u32>,
     pub step: u64,
-    /// When the connection that brought it was opened.
+    /// When the connection that brought it was opened, and which it was.
     pub opened: Moment,
+    pub pipe: usize,
 }
 
 /// What must become of a will.
@@ -103,9 +111,18 @@ pub struct Book {
     pub wills: BTreeMap<u64, Fate>,
     /// Sessions that subscribed at the very end to see what is retained.
     pub readers: Vec<usize>,
+    /// When one end of each connection closed it, or died; and when the broker's end did.
+    pub pipe_ends: BTreeMap<usize, u64>,
+    pub broker_ends: BTreeMap<usize, u64>,
 }
 
 impl Book {
+    /// The broker's end of a connection is closed.
+    pub fn broker_closed(&mut self, pipe: usize, step: u64) {
+        self.pipe_ends.entry(pipe).or_insert(step);
+        self.broker_ends.entry(pipe).or_insert(step);
+    }
+
     /// A new message; its number.
     pub fn note(&mut self, publish: Publish) -> u64 {
         self.publishes.push(publish);
@@ -117,7 +134,7 @@ impl Book {
         &mut self,
         client: usize,
         persistent: bool,
-        opened: Moment,
+        (opened, pipe): (Moment, usize),
         at: Moment,
     ) -> usize {
         // CONNACK may have been written by a worker that had not heard of the store's death.
@@ -127,9 +144,12 @@ impl Book {
             persistent,
             subscriptions: Vec::new(),
             received: Vec::new(),
+            memberships: Vec::new(),
+            shared: Vec::new(),
             ended,
             connections: 1,
             began: at.step,
+            pipe,
         });
         self.sessions.len() - 1
     }
@@ -145,6 +165,17 @@ impl Book {
     /// Whether what this connection said since is safe from the store's deaths so far.
     pub fn is_after_store_death(&self, opened: u64) -> bool {
         self.store_death.is_none_or(|death| opened > death)
+    }
+}
+
+impl Session {
+    /// Where subscriptions to such a filter are noted.
+    pub fn subscriptions_to(&mut self, filter: &str) -> &mut Vec<Subscription> {
+        if filter.starts_with("$share/") {
+            &mut self.memberships
+        } else {
+            &mut self.subscriptions
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use mosquitto::mqtt::{
 use aliases::Aliases;
 
 use crate::book::{self, Book, Delivery, Fate, Moment, Subscription};
+use crate::groups;
 use crate::trace::trace;
 
 /// What a connection is told whose claim another one superseded.
@@ -32,6 +33,8 @@ pub struct Client {
     /// The Receive Maximum that it sends, and the messages of QoS 1 and 2 that it then may be sent unacknowledged.
     pub takes: u16,
     pub takes_at_most: usize,
+    /// It subscribes to groups, and to nothing else that matches what they get.
+    pub shares: bool,
     pub link: Link,
     /// When this connection was opened, and the last one lost.
     pub opened: Moment,
@@ -53,8 +56,8 @@ pub struct Client {
     under_way: BTreeSet<u16>,
     /// Acknowledgements that it has not sent yet, and the packet id that each one frees.
     owed: VecDeque<(Vec<u8>, Option<u16>)>,
-    /// Unanswered SUBSCRIBEs, by their place in the book's session.
-    subscribing: BTreeMap<u16, usize>,
+    /// Unanswered SUBSCRIBEs: their filter, and their place among the session's subscriptions in the book.
+    subscribing: BTreeMap<u16, (String, usize)>,
     /// Unanswered UNSUBSCRIBEs, and how many SUBSCRIBEs were before them.
     unsubscribing: BTreeMap<u16, (String, usize)>,
     /// The will of this connection, by its number in the book.
@@ -110,6 +113,7 @@ impl Client {
             expiry: FOREVER,
             takes: u16::MAX,
             takes_at_most: usize::MAX,
+            shares: false,
             link: Link::Down,
             opened: Moment::default(),
             lost: Moment::default(),
@@ -289,10 +293,11 @@ impl Client {
                 ..Default::default()
             };
         }
-        let session = self.session.map(|s| &mut book.sessions[s].subscriptions);
-        let subscriptions = session.expect("subscribes only with a session");
-        self.subscribing
-            .insert(packet_id.get(), subscriptions.len());
+        let session = self.session.map(|s| &mut book.sessions[s]);
+        let session = session.expect("subscribes only with a session");
+        let subscriptions = session.subscriptions_to(filter);
+        let place = (filter.to_owned(), subscriptions.len());
+        self.subscribing.insert(packet_id.get(), place);
         subscriptions.push(Subscription {
             filter: filter.to_owned(),
             options: kept,
@@ -301,6 +306,7 @@ impl Client {
             from: None,
             until: None,
             closed: None,
+            left: None,
         });
         trace!(
             at.step,
@@ -319,9 +325,14 @@ impl Client {
     pub fn unsubscribe(&mut self, filter: &str, book: &mut Book, at: Moment) -> Vec<u8> {
         self.end_subscription(filter, book, at);
         let packet_id = self.packet_id();
-        let before = self
-            .session
-            .map_or(0, |s| book.sessions[s].subscriptions.len());
+        let session = self.session.map(|s| &mut book.sessions[s]);
+        let before = session.map_or(0, |session| {
+            let subscriptions = session.subscriptions_to(filter);
+            for subscription in subscriptions.iter_mut().filter(|s| s.filter == filter) {
+                subscription.left.get_or_insert(at.step);
+            }
+            subscriptions.len()
+        });
         self.unsubscribing
             .insert(packet_id.get(), (filter.to_owned(), before));
         trace!(at.step, "client {} unsubscribes {filter}", self.index);
@@ -337,7 +348,7 @@ impl Client {
         let Some(session) = self.session.and_then(|s| book.sessions.get_mut(s)) else {
             return;
         };
-        let subscriptions = session.subscriptions.iter_mut();
+        let subscriptions = session.subscriptions_to(filter).iter_mut();
         for subscription in subscriptions.filter(|s| s.filter == filter) {
             subscription.until.get_or_insert(at.step);
         }
@@ -348,7 +359,7 @@ impl Client {
         let Some(session) = self.session.and_then(|s| book.sessions.get_mut(s)) else {
             return;
         };
-        let subscriptions = session.subscriptions.iter_mut().take(before);
+        let subscriptions = session.subscriptions_to(filter).iter_mut().take(before);
         for subscription in subscriptions.filter(|s| s.filter == filter) {
             subscription.closed.get_or_insert(at.step);
         }
@@ -397,6 +408,9 @@ impl Client {
     /// The connection is gone, for whatever reason; it may be so since `at.now`.
     pub fn lost(&mut self, book: &mut Book, at: Moment) {
         trace!(at.step, "client {} lost {:?}", self.index, self.link);
+        if let Some(pipe) = self.link.pipe() {
+            book.pipe_ends.entry(pipe).or_insert(at.step);
+        }
         match self.link {
             Link::Up(_) => self.lost = at,
             // Whether its session went on for a while, it cannot know.
@@ -486,14 +500,14 @@ impl Client {
             }
             Packet::Suback(suback) => {
                 let asked = self.subscribing.remove(&suback.packet_id.get());
-                let place = asked.ok_or("SUBACK for nothing")?;
+                let (filter, place) = asked.ok_or("SUBACK for nothing")?;
                 let session = self.session.ok_or("no session")?;
-                let subscription = &mut book.sessions[session].subscriptions[place];
+                let subscriptions = book.sessions[session].subscriptions_to(&filter);
+                let subscription = &mut subscriptions[place];
                 if suback.codes != [subscription.options.qos as u8] {
                     return Err(format!("SUBACK says {:?}", suback.codes));
                 }
                 subscription.from = Some(at.step);
-                let filter = subscription.filter.clone();
                 self.subscriptions_ended(&filter, place, book, at);
             }
             Packet::Unsuback(unsuback) => {
@@ -558,7 +572,8 @@ impl Client {
                 return Err("a persistent session is not present any more".into());
             }
             self.forget(book, at);
-            self.session = Some(book.begin_session(self.index, self.persistent, self.opened, at));
+            let connection = (self.opened, pipe);
+            self.session = Some(book.begin_session(self.index, self.persistent, connection, at));
             return Ok(Vec::new());
         }
         if !self.persistent {
@@ -571,8 +586,9 @@ impl Client {
             Some(session) => book.sessions[session].connections += 1,
             // Its first CONNACK was lost.
             None => {
-                self.session =
-                    Some(book.begin_session(self.index, self.persistent, self.opened, at));
+                let connection = (self.opened, pipe);
+                let new = book.begin_session(self.index, self.persistent, connection, at);
+                self.session = Some(new);
             }
         }
         Ok(self.resend(book))
@@ -632,7 +648,13 @@ impl Client {
                 _ => {}
             }
         }
-        book.sessions[session].received.push(Delivery {
+        let session = &mut book.sessions[session];
+        let received = if self.shares && groups::is_shared(&topic) {
+            &mut session.shared
+        } else {
+            &mut session.received
+        };
+        received.push(Delivery {
             number: number.ok_or("a payload that nobody sent")?,
             topic,
             qos: publish.qos,
@@ -642,6 +664,7 @@ impl Client {
             expiry,
             step: at.step,
             opened: self.opened,
+            pipe: self.link.pipe().unwrap_or_default(),
         });
         Ok(())
     }

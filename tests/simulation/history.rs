@@ -6,6 +6,7 @@ use mosquitto::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 
 use crate::book::{Fate, Publish};
 use crate::client::{FOREVER, Link, Say};
+use crate::groups::GROUPS;
 use crate::world::{DieAt, Random, World};
 
 const QOS: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
@@ -48,10 +49,16 @@ fn add_client(world: &mut World, at: usize) {
     let index = world.client(version, at.is_multiple_of(2));
     let window = usize::from(world.config.max_inflight_messages);
     let takes = world.random.one_of(&[u16::MAX, u16::MAX, 3, 1]);
-    let expiry = world.random.one_of(&[FOREVER, FOREVER, 3, 10]);
+    // What a group is owed is known only as long as its members' sessions are surely there.
+    let shares = world.random.one_in(2);
+    let expiry = match shares {
+        true => FOREVER,
+        false => world.random.one_of(&[FOREVER, FOREVER, 3, 10]),
+    };
     let aliases = world.random.one_of(&[0, 1, 3]);
     let client = &mut world.clients[index];
     client.takes_at_most = window;
+    client.shares = shares;
     if version == Version::V5 {
         client.takes = takes;
         client.takes_aliases = aliases;
@@ -175,8 +182,9 @@ fn act(world: &mut World) {
         return;
     }
     match world.random.below(12) {
+        0 | 1 if world.clients[client].shares => join_group(world, client),
         0..=2 => {
-            let filter = world.random.one_of(&FILTERS);
+            let filter = any_filter(world, client);
             let options = SubscriptionOptions {
                 qos: world.random.one_of(&QOS),
                 no_local: world.random.one_in(4),
@@ -192,7 +200,10 @@ fn act(world: &mut World) {
             subscribe(world, client, filter, options, id);
         }
         3 => {
-            let filter = world.random.one_of(&FILTERS);
+            let filter = match world.clients[client].shares && world.random.one_in(2) {
+                true => world.random.one_of(&GROUPS).filter,
+                false => any_filter(world, client),
+            };
             let at = world.moment();
             let bytes = world.clients[client].unsubscribe(filter, &mut world.book, at);
             world.send(client, &bytes);
@@ -207,6 +218,33 @@ fn act(world: &mut World) {
             }
         }
     }
+}
+
+/// A filter that is not shared, and does not match what goes to groups if this client is in one.
+fn any_filter(world: &mut World, client: usize) -> &'static str {
+    loop {
+        let filter = world.random.one_of(&FILTERS);
+        if !(world.clients[client].shares && ["#", "+/1"].contains(&filter)) {
+            return filter;
+        }
+    }
+}
+
+fn join_group(world: &mut World, client: usize) {
+    let group = loop {
+        let group = world.random.one_of(&GROUPS);
+        // In 3.x, only its topic tells from which group a message comes.
+        if world.clients[client].version == Version::V5 || !group.needs_id {
+            break group;
+        }
+    };
+    let options = SubscriptionOptions {
+        qos: world
+            .random
+            .one_of(&[Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce]),
+        ..Default::default()
+    };
+    subscribe(world, client, group.filter, options, group.id);
 }
 
 fn subscribe(
@@ -225,8 +263,10 @@ fn publish(world: &mut World, client: usize) {
     if !world.clients[client].has_room() {
         return;
     }
-    let (topic, retain) = match world.random.below(5) {
+    let (topic, retain) = match world.random.below(8) {
         0 | 1 => (format!("r/{client}"), !world.random.one_in(4)),
+        5 => (format!("s/{}", world.random.below(2)), false),
+        6 | 7 => (format!("v/{}", world.random.below(2)), false),
         n => (format!("a/{}", n % 3), false),
     };
     let clears = retain && world.random.one_in(6);

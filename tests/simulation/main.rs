@@ -15,6 +15,7 @@
 
 mod book;
 mod client;
+mod groups;
 mod history;
 mod mesh;
 mod oracle;

@@ -15,6 +15,7 @@ impl Book {
             self.check_session(session)
                 .map_err(|e| format!("{who}: {e}"))?;
         }
+        self.check_groups()?;
         self.check_wills()?;
         self.check_readers()
     }
@@ -405,7 +406,7 @@ impl Session {
 
 impl Publish {
     /// Whether it may be gone by the end of a history.
-    fn may_expire(&self) -> bool {
+    pub fn may_expire(&self) -> bool {
         self.expiry.is_some_and(|secs| secs < 1000)
     }
 

@@ -243,11 +243,12 @@ impl World {
     fn sockets_in(&mut self, member: &mut Member, most: usize) {
         let life = member.life;
         let (net, now) = (self.net.clone(), self.now);
+        let (book, step) = (&mut self.book, self.step);
         // A worker accepts once it hears from the store.
         if !member.applied.contains_key(&MemberId::STORE) {
             return;
         }
-        for pipe in self.pipes.values_mut().filter(|p| p.slot == life.0) {
+        for (key, pipe) in self.pipes.iter_mut().filter(|(_, p)| p.slot == life.0) {
             if pipe.accepted.is_none() && !pipe.broker_closed {
                 member.step(&net, &mut self.log, now, |brain, cx| {
                     if let Brain::Worker(worker) = brain {
@@ -280,6 +281,7 @@ impl World {
                     worker.input(conn, &chunk, cx);
                 } else if pipe.client_closed {
                     pipe.broker_closed = true;
+                    book.broker_closed(*key, step);
                     worker.hang_up(conn, HangUp::Eof, cx);
                 }
             });
@@ -329,7 +331,7 @@ impl World {
             member.writable.remove(&conn);
             closed.insert(conn, drain(&mut output));
         }
-        for pipe in self.pipes.values_mut().filter(|p| !p.takes_nothing) {
+        for (key, pipe) in self.pipes.iter_mut().filter(|(_, p)| !p.takes_nothing) {
             let Some((incarnation, conn)) = pipe.accepted else {
                 continue;
             };
@@ -339,6 +341,7 @@ impl World {
             let mut bytes = Vec::new();
             if let Some(last) = closed.remove(&conn) {
                 pipe.broker_closed = true;
+                self.book.broker_closed(*key, self.step);
                 bytes = last;
             } else if member.writable.remove(&conn)
                 && let Some(output) = worker.output(conn)

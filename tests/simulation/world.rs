@@ -264,6 +264,7 @@ impl World {
                 continue;
             }
             pipe.broker_closed = true;
+            self.book.broker_closed(*key, at.step);
             let client = pipe.client.map(|c| &mut self.clients[c]);
             if let Some(client) = client.filter(|c| c.link.pipe() == Some(*key)) {
                 let is_alone = !strays.contains(&client.index);

@@ -3,7 +3,7 @@
 use super::{Built, Put, Row, Show, State, global, global_limit};
 use crate::base::limits::{
     AUTO_ID_PREFIX_BYTES_MAX, OUTPUT_BYTES_MIN, REMAINING_LENGTH_MAX, RING_BYTES_MAX,
-    RING_SIZE_BYTES_MIN, WORKERS_MAX,
+    RING_SIZE_BYTES_MIN, TOPIC_LEVELS_MAX, WORKERS_MAX,
 };
 use crate::config::Workers;
 use crate::config::fault::Problem;
@@ -247,15 +247,40 @@ pub static ROWS: &[Row] = &[
     )
     .is(global_limit!(max_queued_messages)),
     Row::new(
+        "max_subscriptions",
+        Kind::Limit {
+            max: i32::MAX as i64,
+        },
+        "0",
+        "Subscriptions that one client may have; 0 is no limit. Further ones are refused in SUBACK (0x97 in MQTT 5.0, 0x80 \
+         before); one that the client has can always be replaced. Only here, not in the original.",
+    )
+    .new_connections()
+    .is(global_limit!(max_subscriptions)),
+    Row::new(
+        "max_topic_levels",
+        Kind::Int {
+            min: 1,
+            max: TOPIC_LEVELS_MAX as i64,
+        },
+        "201",
+        "Levels that a topic or a filter may have. Clients that use more are disconnected. Only here, not in the \
+         original.",
+    )
+    .is(global!(max_topic_levels)),
+    Row::new(
         "memory_limit",
         Kind::Int {
             min: 0,
-            max: i64::MAX,
+            max: i64::MAX - 1,
         },
         "0",
-        "Bytes of memory that the broker may use; 0 is no limit.",
+        "Bytes that all processes together may hold on their heaps; 0 is no limit. Beyond it new connections are refused \
+         (server busy in MQTT 5.0, else server unavailable), and messages too: those of QoS 0 are dropped, others are \
+         refused with quota exceeded in MQTT 5.0 and end the connection before. Acknowledgements, and messages that \
+         clear a retained one, are still taken. What is held is known ten times a second, so leave some room.",
     )
-    .accepts(&["0"]),
+    .is(global_limit!(memory_limit)),
     Row::new(
         "message_size_limit",
         Kind::Int {

@@ -67,7 +67,7 @@ impl Brain for Store {
             Event::Joined(member, incarnation) => self.member_joined(member, incarnation, cx),
             Event::Gone(member, incarnation) => self.member_gone(member, incarnation, cx),
             Event::Removed(member, incarnation) => self.member_removed(member, incarnation, cx),
-            Event::Others(others) => self.note_others(others.queued_bytes),
+            Event::Others(others) => self.note_others(others.queued_bytes, others.heap_bytes, cx),
             Event::Tick => self.tick(cx),
             Event::EndOfTurn => self.end_of_turn(cx),
             Event::Flushed => self.flushed(cx),

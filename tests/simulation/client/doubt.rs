@@ -34,7 +34,8 @@ impl Client {
     /// not sent to the end.
     pub(super) fn doubt_session(&mut self, book: &mut Book, at: Moment) {
         let Some(old) = self.session else { return };
-        let new = book.begin_session(self.index, self.persistent, self.opened, at);
+        let pipe = self.link.pipe().unwrap_or_default();
+        let new = book.begin_session(self.index, self.persistent, (self.opened, pipe), at);
         book.sessions[old].ended.get_or_insert(at.step);
         let mut subscriptions = book.sessions[old].subscriptions.clone();
         for subscription in &mut subscriptions {

@@ -174,10 +174,11 @@ impl Store {
         }
     }
 
-    /// The worker announces these for QoS 0, which goes to an attached session directly. With
-    /// `queue_qos0_messages` or `upgrade_outgoing_qos` everything comes through the store, and the worker has nothing to announce.
+    /// The worker counts what its clients subscribe to, and announces these for QoS 0, which goes to an attached session
+    /// directly. (Groups are the store's, and so is everything with
+    /// `queue_qos0_messages` or `upgrade_outgoing_qos`; the worker knows.)
     fn tell_filters<M: Mesh>(&mut self, client: ClientNumber, key: ClaimKey, cx: &mut Cx<'_, M>) {
-        if self.settings.outgoing().every_qos || !self.reads(key) {
+        if !self.reads(key) {
             return;
         }
         let session = self.directory.get(client).and_then(|c| c.session.as_ref());
@@ -186,10 +187,13 @@ impl Store {
         };
         let claim = key.serial;
         let (mut filters, mut bytes) = (Vec::new(), 0);
-        let mut rest = session.subscriptions.iter().peekable();
-        while let Some((filter, subscription)) = rest.next() {
-            filters.push((subscription.options, subscription.id, &**filter));
-            bytes += filter.len();
+        let own = session.subscriptions.iter();
+        let own = own.map(|(filter, s)| (s.options, s.id, &**filter));
+        let shared = self.groups.memberships_of(client);
+        let mut rest = own.chain(shared.map(|filter| (0, 0, filter))).peekable();
+        while let Some(filter) = rest.next() {
+            bytes += filter.2.len();
+            filters.push(filter);
             if bytes >= INDEX_SLICE_BYTES || rest.peek().is_none() {
                 let filters = std::mem::take(&mut filters);
                 bytes = 0;

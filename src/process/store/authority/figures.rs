@@ -2,11 +2,30 @@
 
 use super::Store;
 use crate::base::figures::Figures;
+use crate::base::log::LogType;
+use crate::ring::{Cx, Mesh};
 
 impl Store {
-    /// What waits in queues elsewhere.
-    pub fn note_others(&mut self, queued_bytes: u64) {
+    /// What waits in queues elsewhere, and what all members together hold on their heaps.
+    pub fn note_others<M: Mesh>(&mut self, queued_bytes: u64, heap_bytes: u64, cx: &mut Cx<'_, M>) {
         self.queued_elsewhere = queued_bytes;
+        // The workers act on it; one process is enough to say so.
+        if !self.memory.note(heap_bytes, self.settings.memory_limit) {
+            return;
+        }
+        if self.memory.is_over() {
+            cx.log.line(
+                LogType::Warning,
+                format_args!(
+                    "Warning: memory_limit exceeded, new connections and messages are refused."
+                ),
+            );
+        } else {
+            cx.log.line(
+                LogType::Notice,
+                format_args!("Memory is below memory_limit again."),
+            );
+        }
     }
 
     /// Payload bytes in the queues of sessions and groups.

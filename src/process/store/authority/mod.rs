@@ -28,6 +28,7 @@ use crate::base::figures::Figures;
 use crate::base::ids::{ClaimSerial, ClientNumber, Incarnation, MemberId, Position, Serial};
 use crate::base::limits::{MEMBERS_MAX, RETAINED_STEPS_PER_TURN, SHARED_STEPS_PER_TURN};
 use crate::base::log::LogType;
+use crate::base::memory::MemoryGuard;
 use crate::directory::{ClaimKey, Directory, Mark};
 use crate::group::{GroupId, Groups};
 use crate::ipc::mesh::{FilterHash, Heads, Message, ToStore, ToWorker, kind};
@@ -72,6 +73,7 @@ pub struct Store {
     /// Bytes that wait in the queues of sessions, and in other members' queues as they said last.
     bytes_waiting: u64,
     queued_elsewhere: u64,
+    memory: MemoryGuard,
     /// Sessions that have something to be fed when there is room again.
     stalled: Vec<ClientNumber>,
     /// Retained topics that may still be looked at for sessions in this turn.
@@ -124,6 +126,7 @@ impl Store {
             requests_of: BTreeMap::new(),
             bytes_waiting: 0,
             queued_elsewhere: 0,
+            memory: MemoryGuard::default(),
             stalled: Vec::new(),
             retained_steps: RETAINED_STEPS_PER_TURN,
             shared_steps: SHARED_STEPS_PER_TURN,

@@ -35,6 +35,8 @@ pub struct StoreSettings {
     pub drops_oldest: bool,
     /// Persistent sessions get QoS 0 messages through the store, also while nobody is attached.
     pub queue_qos0_messages: bool,
+    /// Bytes that all processes may hold on their heaps.
+    pub memory_limit: u64,
     /// Messages go out at the QoS of the subscription, whatever they were published at.
     pub upgrade_outgoing_qos: bool,
     /// Whether anything is retained.
@@ -62,6 +64,7 @@ impl StoreSettings {
             global_max_queued_bytes: config.global_max_queued_bytes,
             drops_oldest: config.queue_policy == QueuePolicy::DropOldest,
             queue_qos0_messages: config.queue_qos0_messages,
+            memory_limit: config.memory_limit,
             upgrade_outgoing_qos: config.upgrade_outgoing_qos,
             retain_available: config.retain_available,
             global_max_retained_messages: match config.global_max_retained_messages {

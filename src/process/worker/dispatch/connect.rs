@@ -6,6 +6,7 @@ use std::hash::Hasher;
 
 use super::connection::{Connection, LocalSubscription, Stage, Will, options_from};
 use super::ending::Ending;
+use super::filters::is_too_deep;
 use super::mount::Mount;
 use super::publish::may_publish;
 use super::{ConnId, Worker, mark_dirty};
@@ -41,6 +42,17 @@ impl Worker {
                 cx,
             );
         };
+        if self.memory.is_over() {
+            let busy = Ending::Refused(Reason::ServerBusy, "memory_limit exceeded");
+            return self.close(id, busy, cx);
+        }
+        if let Some(will) = &connect.will
+            && is_too_deep(will.topic.as_str(), &config)
+        {
+            let reason = Reason::TopicNameInvalid;
+            let what = "too many levels in the topic of the will";
+            return self.close(id, Ending::Refused(reason, what), cx);
+        }
         let terms = match admit(connect, listener, &config) {
             Ok(terms) => terms,
             Err(refusal) => {
@@ -343,6 +355,10 @@ impl Worker {
             let Some(filter) = Filter::new(name) else {
                 continue;
             };
+            if self.is_at_store(id, filter) {
+                self.count_at_store(id, filter);
+                continue;
+            }
             let subscription = LocalSubscription {
                 options: options_from(*options),
                 identifier: *identifier,

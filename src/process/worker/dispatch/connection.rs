@@ -148,6 +148,9 @@ pub struct Client {
     /// Of a transient session with shared subscriptions.
     pub shares: Option<Box<Shares>>,
     pub filters: HashSet<Box<str>, RandomState>,
+    /// What it subscribes to and this worker's index does not have, since the store does all for it: counted only,
+    /// and only if there is a limit.
+    pub filters_at_store: HashSet<Box<str>, RandomState>,
     /// Answers to retained requests that are under way, and what came live meanwhile.
     pub retained_pending: u32,
     pub seen_live: SeenLive,
@@ -189,6 +192,7 @@ impl Client {
             window: Window::new(u16::MAX, u64::MAX),
             shares: None,
             filters: HashSet::default(),
+            filters_at_store: HashSet::default(),
             retained_pending: 0,
             seen_live: SeenLive::default(),
             subacks_owed: 0,

@@ -14,7 +14,7 @@ impl Worker {
 
     /// What all members together hold on their heaps, and what waits in queues elsewhere.
     pub fn note_others(&mut self, heap_bytes: u64, queued_bytes: u64) {
-        self.heap_bytes = heap_bytes;
+        self.memory.note(heap_bytes, self.config.memory_limit);
         self.backlog.elsewhere = queued_bytes;
     }
 

@@ -10,6 +10,7 @@ mod connection;
 mod ending;
 mod fan_out;
 mod figures;
+mod filters;
 mod forms;
 mod internal;
 mod live;
@@ -53,6 +54,7 @@ use crate::base::limits::{
     CONTROL_PACKET_BYTES_MAX, REQUESTS_WAITING_MAX, RETAINED_WAITING_MAX, SMALL_PACKET_BYTES_MAX,
 };
 use crate::base::log::LogType;
+use crate::base::memory::MemoryGuard;
 use crate::config::Config;
 use crate::ipc::mesh::FilterHash;
 use crate::mqtt::frame::frame;
@@ -116,8 +118,8 @@ pub struct Worker {
     bad_records: u64,
     /// What was counted so far; what there is now is filled in when it is asked for.
     counted: Figures,
-    /// What all members together hold on their heaps, as of a moment ago.
-    heap_bytes: u64,
+    /// Whether all members together hold too much, as of a moment ago.
+    memory: MemoryGuard,
     machine: Machine,
     pauses: Pauses,
 }
@@ -168,7 +170,7 @@ impl Worker {
             quiescing: None,
             bad_records: 0,
             counted: Figures::default(),
-            heap_bytes: 0,
+            memory: MemoryGuard::default(),
             machine: Machine::UNKNOWN,
         }
     }

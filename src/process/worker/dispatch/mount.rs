@@ -73,6 +73,9 @@ impl Worker {
         packet: &Subscribe<'_>,
         cx: &mut Cx<'_, M>,
     ) {
+        if self.ended_for_depth(id, packet, cx) {
+            return;
+        }
         let Some(mount) = self.mount_of(id) else {
             return self.subscribe(id, packet, cx);
         };

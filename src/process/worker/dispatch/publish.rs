@@ -2,6 +2,7 @@
 
 use super::ending::{Ending, expires_at};
 use super::fan_out::Fanned;
+use super::filters::is_too_deep;
 use super::live::Spot;
 use super::say::explain;
 use super::{ConnId, Worker};
@@ -73,6 +74,14 @@ impl Worker {
         let Some(topic) = publish.topic else {
             return self.violation(id, "PUBLISH without a topic", cx);
         };
+        if is_too_deep(topic.as_str(), &self.config) {
+            let reason = Reason::TopicNameInvalid;
+            return self.close(
+                id,
+                Ending::Protocol(reason, "too many levels in a topic"),
+                cx,
+            );
+        }
         self.on_named_publish(id, publish, topic, cx);
     }
 
@@ -136,7 +145,12 @@ impl Worker {
                 ),
             );
             // 0x95 is no code of PUBACK and PUBREC [MQTT-3.4.2-1].
-            return self.acknowledge(id, publish, Reason::QuotaExceeded, cx);
+            return self.refuse(id, publish, "payload too large", cx);
+        }
+        // What clears a retained message makes room.
+        let clears = publish.retain && publish.payload.is_empty();
+        if self.memory.is_over() && !clears {
+            return self.refuse_for_memory(id, publish, cx);
         }
         let reason = if self.route(&message, cx) {
             Reason::Success
@@ -157,12 +171,50 @@ impl Worker {
         Ok(())
     }
 
-    /// Sends PUBACK or PUBREC once what was said before is covered.
+    /// There is no memory for this message. Before 5.0 a server has no word for that but the end.
+    fn refuse_for_memory<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        publish: &Publish<'_>,
+        cx: &mut Cx<'_, M>,
+    ) {
+        let what = "memory_limit exceeded";
+        self.counted.publish_dropped += 1;
+        let conn = self.conns.get(id);
+        let is_told = conn.is_some_and(|conn| conn.client.version == Version::V5);
+        if is_told || publish.qos == Qos::AtMostOnce {
+            self.refuse(id, publish, what, cx);
+        } else {
+            self.close(id, Ending::Protocol(Reason::QuotaExceeded, what), cx);
+        }
+    }
+
+    fn refuse<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        publish: &Publish<'_>,
+        what: &'static str,
+        cx: &mut Cx<'_, M>,
+    ) {
+        self.answer(id, publish, (Reason::QuotaExceeded, what), cx);
+    }
+
     fn acknowledge<M: Mesh>(
         &mut self,
         id: ConnId,
         publish: &Publish<'_>,
         reason: Reason,
+        cx: &mut Cx<'_, M>,
+    ) {
+        self.answer(id, publish, (reason, ""), cx);
+    }
+
+    /// Sends PUBACK or PUBREC once what was said before is covered.
+    fn answer<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        publish: &Publish<'_>,
+        (reason, what): (Reason, &'static str),
         cx: &mut Cx<'_, M>,
     ) {
         let (Some(packet_id), Some(conn)) = (publish.packet_id, self.conns.get_mut(id)) else {
@@ -173,7 +225,7 @@ impl Worker {
         } else {
             0
         };
-        let words = explain(&conn.client, code, "payload too large");
+        let words = explain(&conn.client, code, what);
         let ack = Ack {
             packet_id,
             code,

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use super::connection::{LocalSubscription, Stage, options_byte};
+use super::connection::{LocalSubscription, Stage};
+use super::filters::Taken;
 use super::live::SeenLive;
 use super::say::{Counts, explain};
 use super::{ConnId, Worker};
@@ -11,10 +12,9 @@ use crate::base::ids::{ClaimSerial, MemberId, Position, Serial};
 use crate::base::limits::{EARLY_SLICES_MAX, RETAINED_REQUESTS_MAX};
 use crate::base::log::LogType;
 use crate::ipc::mesh::{Announcement, Heads, Message, ToStore, ToWorker, announce, kind};
-use crate::mqtt::property::PropertyId;
 use crate::mqtt::{
-    Ack, Filter, Packet, PacketId, Properties, Property, Qos, Reason, RetainHandling, Suback,
-    Subscribe, SubscriptionOptions, Unsuback, Unsubscribe, Version,
+    Ack, Filter, Packet, PacketId, Properties, Qos, Reason, Suback, Subscribe, Unsuback,
+    Unsubscribe,
 };
 use crate::ring::{Cx, Mesh};
 
@@ -50,17 +50,6 @@ fn take_requests<T>(requests: &mut Requests<T>, id: ConnId) -> Vec<T> {
         .collect()
 }
 
-/// What a subscription asks for. As in the original, a bridge of 3.x says with one bit what 5.0 has options for: nothing
-/// of its own comes back, and RETAIN stays as it was published.
-fn asked(filter: Filter<'_>, options: SubscriptionOptions, bridge: bool) -> SubscriptionOptions {
-    SubscriptionOptions {
-        // In a group, what is its own may be for another member.
-        no_local: options.no_local || (bridge && filter.shared().is_none()),
-        retain_as_published: options.retain_as_published || bridge,
-        ..options
-    }
-}
-
 /// A retained request that is under way.
 #[derive(Clone)]
 pub(super) struct RetainedWait {
@@ -79,52 +68,19 @@ impl Worker {
         let Some(conn) = self.conns.get(id) else {
             return;
         };
-        let (stored, bridge) = (conn.client.stored, conn.client.bridge);
-        let qos_max = conn.client.terms.qos_max;
+        let stored = conn.client.stored;
         cx.log.line(
             LogType::Debug,
             format_args!("Received SUBSCRIBE from {}", conn.client.id),
         );
-        let identifier = match packet.properties.find(PropertyId::SubscriptionIdentifier) {
-            Some(Property::SubscriptionIdentifier(identifier)) => identifier,
-            _ => 0,
-        };
-        let mut codes = Vec::with_capacity(packet.filters.len());
-        let mut is_sharing = false;
-        let (mut retained, mut changes, mut for_store) = (Vec::new(), Vec::new(), Vec::new());
-        for (filter, options) in &packet.filters {
-            let options = SubscriptionOptions {
-                qos: options.qos.min(qos_max),
-                ..asked(*filter, *options, bridge)
-            };
-            self.log_subscribe(id, filter.as_str(), options, cx);
-            if let Some(code) = self.refuse_filter(id, *filter) {
-                codes.push(code);
-                continue;
-            }
-            codes.push(options.qos as u8);
-            if filter.shared().is_some() {
-                // The store runs the groups.
-                is_sharing = true;
-                for_store.push((options_byte(options), filter.as_str()));
-                continue;
-            }
-            let subscription = LocalSubscription {
-                options,
-                identifier,
-            };
-            let is_new = self.subscribe_local(id, *filter, subscription, &mut changes);
-            let wants_retained = match options.retain_handling {
-                RetainHandling::Send => true,
-                RetainHandling::SendIfNew => is_new,
-                RetainHandling::DoNotSend => false,
-            };
-            if stored {
-                for_store.push((options_byte(options), filter.as_str()));
-            } else if wants_retained && self.config.retain_available {
-                retained.push((filter.as_str().into(), subscription));
-            }
-        }
+        let Taken {
+            identifier,
+            codes,
+            retained,
+            changes,
+            for_store,
+            is_sharing,
+        } = self.take_filters(id, packet, cx);
         self.announce(&changes, cx);
         let pending = PendingSuback {
             conn: id,
@@ -146,16 +102,6 @@ impl Worker {
         } else {
             self.subscribe_stored(id, pending, identifier, for_store, cx);
         }
-    }
-
-    /// The failure code for a filter that is none behind its client's mount point. (Of others the decoder saw to that.)
-    fn refuse_filter(&self, id: ConnId, filter: Filter<'_>) -> Option<u8> {
-        let client = &self.conns.get(id)?.client;
-        let is_none = client.mount.is_some() && Filter::new(filter.as_str()).is_none();
-        is_none.then_some(match client.version {
-            Version::V5 => Reason::TopicFilterInvalid as u8,
-            Version::V31 | Version::V311 => 0x80,
-        })
     }
 
     fn subscribe_stored<M: Mesh>(
@@ -185,23 +131,6 @@ impl Worker {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.client.retained_pending += u32::try_from(requests).unwrap_or(u32::MAX);
         }
-    }
-
-    fn log_subscribe<M: Mesh>(
-        &self,
-        id: ConnId,
-        filter: &str,
-        options: SubscriptionOptions,
-        cx: &mut Cx<'_, M>,
-    ) {
-        let Some(conn) = self.conns.get(id) else {
-            return;
-        };
-        let (client, qos) = (&conn.client.id, options.qos as u8);
-        cx.log
-            .line(LogType::Debug, format_args!("\t{filter} (QoS {qos})"));
-        cx.log
-            .line(LogType::Subscribe, format_args!("{client} {qos} {filter}"));
     }
 
     /// Enters a subscription into the index; what is to be announced goes into `changes`. True if the client had no
@@ -572,6 +501,7 @@ impl Worker {
                 format_args!("{} {}", conn.client.id, filter.as_str()),
             );
             conn.client.filters.remove(filter.as_str());
+            conn.client.filters_at_store.remove(filter.as_str());
             let existed = self.local.remove(*filter, id).is_some();
             if existed {
                 self.counted.subscriptions -= u64::from(!stored);

@@ -107,6 +107,7 @@ const SETTINGS: StoreSettings = StoreSettings {
     global_max_queued_bytes: u64::MAX,
     drops_oldest: false,
     queue_qos0_messages: false,
+    memory_limit: u64::MAX,
     upgrade_outgoing_qos: false,
     retain_available: true,
     global_max_retained_messages: usize::MAX,

@@ -287,6 +287,11 @@ fn a_persistent_session_completes_its_qos_2_and_gives_back_its_qos_1() {
     let a = world.claim(0, persistent("a"));
     world.settle();
     let mut said = world.said_to(a).into_iter();
+    let filters = said.next();
+    assert!(matches!(
+        filters,
+        Some(ToWorker::SessionFilters { ref filters, .. }) if filters[..] == [(0, 0, "$share/g/+")]
+    ));
     assert!(matches!(said.next(), Some(ToWorker::Grant { .. })));
     let packet_id = PacketId::new(3).unwrap();
     let claim = a.claim;
