@@ -106,6 +106,14 @@ pub const ACCEPT_REST_MILLIS_MAX: u64 = 1000;
 /// Descriptors that a member keeps free of client connections: its own, and a doorbell and two rings for every
 /// sibling that may come and go.
 pub const DESCRIPTORS_RESERVED: usize = 32 + 4 * MEMBERS_MAX;
+/// Descriptors that a process of the broker needs for itself, besides those for members and listening sockets.
+pub const DESCRIPTORS_OWN: u64 = 12;
+/// Descriptors that the supervisor has for each member: channel, log, process, two rings and a doorbell.
+pub const DESCRIPTORS_PER_CHILD: u64 = 8;
+/// Descriptors that a member has for each other one: two rings and a doorbell, and one that is on its way.
+pub const DESCRIPTORS_PER_PEER: u64 = 4;
+/// Clients that a worker must have descriptors for, or the broker does not start.
+pub const DESCRIPTORS_CLIENTS_MIN: u64 = 4;
 /// So long without running out of descriptors ends an episode; running out again is logged again.
 pub const EXHAUSTION_EPISODE_SECS: u64 = 10;
 /// Bytes written to one connection in one turn; the rest waits for the next turn.
