@@ -37,8 +37,11 @@ impl Aliases {
             let known = self.came.get(&alias).cloned();
             return known.ok_or(format!("alias {alias} stands for nothing"));
         }
-        self.came.insert(alias, topic.to_owned());
-        Ok(topic.to_owned())
+        // It might, but this broker never gives an alias away again.
+        match self.came.insert(alias, topic.to_owned()) {
+            Some(_) => Err(format!("alias {alias} given twice")),
+            None => Ok(topic.to_owned()),
+        }
     }
 
     /// The alias that a PUBLISH is sent with, and whether it needs its topic too.

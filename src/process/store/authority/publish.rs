@@ -71,14 +71,19 @@ impl Store {
         stored: &mut Option<Rc<StoredMessage>>,
         cx: &mut Cx<'_, M>,
     ) {
+        let is_system = is_system(message);
         if message.payload.is_empty() {
-            self.retained.clear(message.topic);
+            let was_there = self.retained.clear(message.topic).is_some();
+            self.retained_system -= usize::from(is_system && was_there);
             return;
         }
-        if !self.may_retain(message.topic, cx) {
+        if is_system {
+            self.retained_system += usize::from(self.retained.get(message.topic).is_none());
+        } else if !self.may_retain(message.topic, cx) {
             return;
         }
-        let forgotten = self.settings.retain_expiry_secs;
+        // What the broker says of itself is not said again as long as it is true.
+        let forgotten = self.settings.retain_expiry_secs.filter(|_| !is_system);
         let forgotten_at = forgotten.map(|secs| cx.now.after_secs(secs));
         let expiries = [message.expires_at, forgotten_at];
         self.retained_stamp += 1;
@@ -92,6 +97,8 @@ impl Store {
     /// Whether a message may be retained on this topic: there are not too many, or it has one.
     fn may_retain<M: Mesh>(&mut self, topic: &str, cx: &mut Cx<'_, M>) -> bool {
         let most = self.settings.global_max_retained_messages;
+        // What the broker says of itself takes no room from clients.
+        let most = most.saturating_add(self.retained_system);
         if self.retained.len() >= most && self.retained.get(topic).is_some() {
             return true;
         }
@@ -168,6 +175,11 @@ impl Store {
             unready.any(|gap| gap.is_late(topic, of, mesh))
         })
     }
+}
+
+/// Whether the broker itself says this of itself. (Clients may publish the state of bridges there.)
+fn is_system(message: &Message<'_>) -> bool {
+    message.publisher == ClientNumber(0) && message.topic.starts_with("$SYS/")
 }
 
 pub(super) fn share(

@@ -461,7 +461,7 @@ fn kind_bytes_max(stage: Stage, first: Option<u8>) -> usize {
     match first.unwrap_or(0) >> 4 {
         _ if stage == Stage::AwaitConnect => CONTROL_PACKET_BYTES_MAX,
         3 => usize::MAX,
-        8 | 10 => CONTROL_PACKET_BYTES_MAX,
+        8 | 10 | 15 => CONTROL_PACKET_BYTES_MAX,
         _ => SMALL_PACKET_BYTES_MAX,
     }
 }

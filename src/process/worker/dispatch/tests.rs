@@ -529,3 +529,66 @@ fn when_too_much_waits_for_all_those_who_read_least_go_first() {
     world.turn();
     assert_eq!(world.worker.connections(), 3);
 }
+
+/// CONNECT of 5.0 with these properties, not answered yet.
+fn connect_of_5(world: &mut World, properties: &[u8]) -> ConnId {
+    let id = world.open();
+    let length = u8::try_from(properties.len()).unwrap();
+    let mut connect = vec![0x10, 15 + length, 0, 4];
+    connect.extend(b"MQTT");
+    connect.extend([5, 2, 0, 0, length]);
+    connect.extend(properties);
+    connect.extend([0, 2, b'i', b'd']);
+    world.input(id, &connect);
+    id
+}
+
+fn grant(world: &mut World, id: ConnId) {
+    world.store_says(&ToWorker::Grant {
+        claim: id.claim(),
+        client: ClientNumber(1),
+        session_present: false,
+        stored: false,
+        received: vec![],
+    });
+}
+
+fn last_words(world: &mut World) -> Vec<u8> {
+    let (_, rest) = world.worker.pop_closed().unwrap();
+    rest.waiting().flatten().copied().collect()
+}
+
+#[test]
+fn the_reason_is_told_although_an_acknowledgement_is_held() {
+    let mut world = World::new();
+    let id = connect_of_5(&mut world, &[]);
+    grant(&mut world, id);
+    world.worker.output(id).unwrap().consume(usize::MAX);
+    world.mesh.covered = Some(0);
+    // One message that is held, and a packet that only a server sends.
+    world.step(|worker, cx| worker.say_after_last(id, &Packet::Pingresp, cx));
+    assert_eq!(world.worker.conns[id].held, 1);
+    world.input(id, &[0xd0, 0]);
+    let words = last_words(&mut world);
+    assert_eq!((words[0], words[2]), (0xe0, 0x82), "{words:02x?}");
+}
+
+#[test]
+fn nothing_is_said_before_connack() {
+    let mut world = World::new();
+    let id = connect_of_5(&mut world, &[]);
+    world.mesh.covered = Some(0);
+    grant(&mut world, id);
+    assert_eq!(world.worker.conns[id].held, 1, "CONNACK");
+    world.input(id, &[0xd0, 0]);
+    assert_eq!(last_words(&mut world), []);
+}
+
+#[test]
+fn an_alias_that_nobody_uses_costs_no_memory() {
+    let mut world = World::new();
+    let id = connect_of_5(&mut world, &[0x22, 0xff, 0xff]);
+    grant(&mut world, id);
+    let aliases = format!("{:?}", world.worker.conns[id].client.aliases);
+    assert_eq!(aliases, "Aliases { most: 10, given: None }");
+}
