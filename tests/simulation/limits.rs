@@ -132,6 +132,9 @@ impl World {
                     self.settle()?;
                 }
                 self.disconnect(client, false);
+                if round > 0 {
+                    self.settle()?;
+                }
             }
             self.close_abandoned();
             self.settle()?;

@@ -209,17 +209,12 @@ impl Client {
         let session = self.session.map(|s| &book.sessions[s]);
         let known = session.is_some_and(|s| s.ended.is_none());
         let is_silent = self.version == Version::V31 && !self.clean;
-        let present = connack.session_present || (is_silent && known);
+        let present = connack.session_present || (is_silent && self.session.is_some());
         if let Some(number) = self.will {
             book.wills.insert(number, Fate::May);
         }
         self.settle_wills(present, book, at);
         let maybe_ended = std::mem::replace(&mut self.maybe_ended, self.may_end);
-        if is_silent && !known && self.session.is_some() {
-            // It died with a store, or that was before this CONNACK, or before the session began.
-            self.doubt_session(book, at);
-            return Ok(self.resend(book));
-        }
         if !present {
             self.missed_connack = false;
             let is_owed = known && !self.clean && !maybe_ended && at.now < self.expires();
@@ -239,7 +234,8 @@ impl Client {
         }
         let has_expired = std::mem::take(&mut self.missed_connack) && at.now >= self.expires();
         // Or it died with a store, and this one was begun by a connection that brought no CONNACK.
-        if has_expired || maybe_ended || !known {
+        let has_died = !known && book.is_after_store_death(self.opened.step);
+        if has_expired || maybe_ended || has_died {
             self.doubt_session(book, at);
         }
         match self.session {
