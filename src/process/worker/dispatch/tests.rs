@@ -5,7 +5,7 @@ use super::*;
 use crate::base::ids::{ClientNumber, Position};
 use crate::base::limits::{RETAINED_REQUESTS_MAX, RETAINED_WAITING_MAX, SILENCE_CHECK_SECS};
 use crate::base::log::{Log, LogMask};
-use crate::ipc::mesh::{Message, ToStore, ToWorker};
+use crate::ipc::mesh::{Message, ToStore, ToWorker, kind};
 use crate::mqtt::Qos;
 
 /// A mesh whose other members have applied everything; the test decides what is covered.
@@ -591,4 +591,65 @@ fn an_alias_that_nobody_uses_costs_no_memory() {
     grant(&mut world, id);
     let aliases = format!("{:?}", world.worker.conns[id].client.aliases);
     assert_eq!(aliases, "Aliases { most: 10, given: None }");
+}
+
+#[test]
+fn what_the_broker_itself_says_has_no_limits_and_is_neither_counted_nor_logged() {
+    let mut world = World::new();
+    let mut config = Config::default_local();
+    (config.max_packet_size, config.message_size_limit) = (20, 1);
+    config.retain_available = false;
+    world.worker.set_config(Rc::new(config));
+    world.mesh.said.clear();
+    let id = world.step(|worker, cx| worker.accept_internal(cx));
+    let mut connect = vec![0x10, 19, 0, 4];
+    connect.extend(b"MQTT");
+    connect.extend([4, 2, 0, 0, 0, 7]);
+    connect.extend(b"control");
+    world.input(id, &connect);
+    let mut publish = vec![0x35, 25, 0, 15];
+    publish.extend(b"$SYS/broker/any");
+    publish.extend([0, 1]);
+    publish.extend(b"value!");
+    world.input(id, &publish);
+    world.input(id, &publish);
+    world.input(id, &[0x62, 2, 0, 1]);
+    world.turn();
+    let (kind, bytes) = world.mesh.said.pop().unwrap();
+    assert_eq!(
+        (kind, world.mesh.said.len()),
+        (kind::PUBLISH, 0),
+        "said once, and no claim"
+    );
+    let message = Message::decode(&bytes).unwrap();
+    assert_eq!(
+        (message.topic, message.payload),
+        ("$SYS/broker/any", &b"value!"[..])
+    );
+    let mut answers = Vec::new();
+    for bytes in world.worker.output(id).unwrap().waiting() {
+        answers.extend_from_slice(bytes);
+    }
+    let pubrec = [0x50, 2, 0, 1];
+    let expected = [&[0x20, 2, 0, 0][..], &pubrec, &pubrec, &[0x70, 2, 0, 1]];
+    assert_eq!(answers, expected.concat());
+    world.hang_up(id);
+    assert!(world.mesh.said.is_empty(), "nothing to release");
+    assert_eq!(world.worker.figures(), Figures::default());
+    assert_eq!(world.log.pending(), "");
+}
+
+#[test]
+fn an_internal_client_can_do_nothing_else() {
+    for packet in [&[0x82, 6, 0, 1, 0, 1, b'a', 0][..], &[0x40, 2, 0, 1]] {
+        let mut world = World::new();
+        let id = world.step(|worker, cx| worker.accept_internal(cx));
+        let mut connect = vec![0x10, 12, 0, 4];
+        connect.extend(b"MQTT");
+        connect.extend([4, 2, 0, 0, 0, 0]);
+        world.input(id, &connect);
+        assert!(world.worker.pop_closed().is_none());
+        world.input(id, packet);
+        assert!(world.worker.pop_closed().is_some());
+    }
 }
