@@ -33,6 +33,8 @@ pub fn choose_limit(random: &mut Random, clients: usize, config: &mut Config) {
         2 => config.listeners[0].max_connections = most,
         3 | 4 => {
             config.max_queued_messages = random.one_of(&[1, 2, 5]);
+            // Behind small windows they fill.
+            config.max_inflight_messages = random.one_of(&[1, 2]);
             config.queue_qos0_messages = false;
             if random.one_in(2) {
                 config.queue_policy = QueuePolicy::DropOldest;
