@@ -8,6 +8,7 @@ use crate::base::log::LogType;
 use crate::ipc::mesh::Message;
 use crate::mqtt::{Qos, Topic};
 use crate::queue::Entry;
+use crate::retained::is_of_broker;
 use crate::ring::{Cx, Mesh};
 
 use super::Store;
@@ -89,18 +90,18 @@ impl Store {
         });
     }
 
-    /// Whether a message may be retained on this topic: there are not too many, or it has one.
+    /// Whether a message may be retained on this topic: there are not too many, or it has one, or it is the broker's own.
     fn may_retain<M: Mesh>(&mut self, topic: &str, cx: &mut Cx<'_, M>) -> bool {
         let most = self.settings.global_max_retained_messages;
-        if self.retained.len() >= most && self.retained.get(topic).is_some() {
+        let is_full = self.retained.len_of_clients() >= most;
+        if is_full && (is_of_broker(topic) || self.retained.get(topic).is_some()) {
             return true;
         }
-        if self.retained.len() >= most {
+        if is_full {
             // Some may only wait to be swept away.
             self.retained.sweep(cx.now, RETAINED_SWEEP_STEPS_WHEN_FULL);
         }
-        let has_room = self.retained.len() < most;
-        if has_room {
+        if self.retained.len_of_clients() < most {
             self.refuses_to_retain = false;
             return true;
         }
