@@ -67,6 +67,12 @@ pub const MOUNT_POINT_LEVELS_MAX: usize = 100;
 pub const RETAINED_SLICE_BYTES: usize = 64 * 1024;
 /// Filters in one slice of an index or of a session's subscriptions.
 pub const INDEX_SLICE_BYTES: usize = 16 * 1024;
+/// Slices of an index that a member sends in one turn to those that joined; the rest waits for the next turn.
+pub const INDEX_SLICES_PER_TURN: usize = 16;
+/// Filters of connections that are over that a worker takes out of its index in one turn. The rest finds nobody.
+pub const FILTERS_LEFT_PER_TURN: usize = 5_000;
+/// Filters that a worker looks at in one turn to clear away those that only a dead member wanted.
+pub const FILTERS_CLEARED_PER_TURN: usize = 5_000;
 /// Filters whose SUBACK waits, and subscriptions and retained requests that the store has not answered yet, of one
 /// worker; at the bound it stops reading from its clients.
 pub const REQUESTS_WAITING_MAX: usize = 65_536;
@@ -106,6 +112,14 @@ pub const ACCEPT_REST_MILLIS_MAX: u64 = 1000;
 /// Descriptors that a member keeps free of client connections: its own, and a doorbell and two rings for every
 /// sibling that may come and go.
 pub const DESCRIPTORS_RESERVED: usize = 32 + 4 * MEMBERS_MAX;
+/// Descriptors that a process of the broker needs for itself, besides those for members and listening sockets.
+pub const DESCRIPTORS_OWN: u64 = 12;
+/// Descriptors that the supervisor has for each member: channel, log, process, two rings and a doorbell.
+pub const DESCRIPTORS_PER_CHILD: u64 = 8;
+/// Descriptors that a member has for each other one: two rings and a doorbell, and one that is on its way.
+pub const DESCRIPTORS_PER_PEER: u64 = 4;
+/// Clients that a worker must have descriptors for, or the broker does not start.
+pub const DESCRIPTORS_CLIENTS_MIN: u64 = 4;
 /// So long without running out of descriptors ends an episode; running out again is logged again.
 pub const EXHAUSTION_EPISODE_SECS: u64 = 10;
 /// Bytes written to one connection in one turn; the rest waits for the next turn.

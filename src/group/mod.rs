@@ -466,7 +466,7 @@ impl<M: Clone> Groups<M> {
     }
 
     /// Takes from a client what it holds and `which` says, and puts it back where it stood in its line. The tokens of
-    /// what was taken.
+    /// what was put back: what has no group any more is forgotten.
     pub fn take_back(
         &mut self,
         client: ClientNumber,
@@ -482,9 +482,8 @@ impl<M: Clone> Groups<M> {
                 of_client.holds.insert(token, hold);
                 continue;
             }
-            taken.push(token);
-            // Without its group there is nobody else for it.
             if let Some(group) = self.groups.get_mut(&hold.group) {
+                taken.push(token);
                 group.line.put_back(hold.place, hold.entry);
                 group.become_due(hold.group, &mut self.due);
             }

@@ -25,8 +25,6 @@ pub trait Retainable {
 pub struct Retained<V: Retainable> {
     by_topic: BTreeSet<ByTopic<V>>,
     expiring: usize,
-    /// Topics of the broker's own, below `$SYS`.
-    of_broker: usize,
     /// Where the search for expired messages goes on.
     swept_to: Option<Box<str>>,
 }
@@ -36,7 +34,6 @@ impl<V: Retainable> Default for Retained<V> {
         Self {
             by_topic: BTreeSet::new(),
             expiring: 0,
-            of_broker: 0,
             swept_to: None,
         }
     }
@@ -64,10 +61,8 @@ impl<V: Retainable> Retained<V> {
     /// Keeps `message` in place of what its topic had.
     pub fn set(&mut self, message: V) {
         self.expiring += usize::from(message.expires_at().is_some());
-        let of_broker = usize::from(is_of_broker(message.topic()));
-        match self.by_topic.replace(ByTopic(message)) {
-            Some(old) => self.expiring -= usize::from(old.0.expires_at().is_some()),
-            None => self.of_broker += of_broker,
+        if let Some(old) = self.by_topic.replace(ByTopic(message)) {
+            self.expiring -= usize::from(old.0.expires_at().is_some());
         }
     }
 
@@ -75,7 +70,6 @@ impl<V: Retainable> Retained<V> {
     pub fn clear(&mut self, topic: &str) -> Option<V> {
         let old = self.by_topic.take(&topic as &dyn Key)?.0;
         self.expiring -= usize::from(old.expires_at().is_some());
-        self.of_broker -= usize::from(is_of_broker(topic));
         Some(old)
     }
 
@@ -87,11 +81,6 @@ impl<V: Retainable> Retained<V> {
     /// How many topics have a message.
     pub fn len(&self) -> usize {
         self.by_topic.len()
-    }
-
-    /// How many topics have one that are not the broker's own.
-    pub fn len_of_clients(&self) -> usize {
-        self.by_topic.len() - self.of_broker
     }
 
     /// Whether no topic has one.
@@ -179,11 +168,6 @@ impl<V: Retainable> Retained<V> {
             self.clear(&topic);
         }
     }
-}
-
-/// Whether a topic is the broker's own.
-pub fn is_of_broker(topic: &str) -> bool {
-    topic.starts_with("$SYS/")
 }
 
 /// Where in the set a walk begins.
@@ -417,16 +401,6 @@ mod tests {
         assert_eq!(retained.clear("a").unwrap().1, Some(Instant(5)));
         assert_eq!(retained.clear("a"), None);
         assert!(retained.is_empty() && !retained.has_expiring());
-    }
-
-    #[test]
-    fn topics_of_the_broker_are_counted_apart() {
-        let mut retained = kept(&["$SYS/a", "a", "$SYSTEM"]);
-        retained.set(Kept("$SYS/a".to_owned(), None));
-        assert_eq!((retained.len(), retained.len_of_clients()), (3, 2));
-        retained.clear("$SYS/a");
-        retained.clear("a");
-        assert_eq!((retained.len(), retained.len_of_clients()), (1, 1));
     }
 
     #[test]

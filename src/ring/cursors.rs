@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::base::figures::Figures;
 use crate::base::ids::{Incarnation, MemberId};
 
-use super::figures::{read_block, write_block};
+use super::figures::{read_blocks, write_blocks};
 use super::layout::{
     CURSORS_MAGIC, FIGURES_AT, HEARTBEAT_AT, INCARNATION_AT, MAGIC_AT, SLEEP_AT, cell_at, low,
 };
@@ -42,7 +42,7 @@ impl<R: Region> OwnCursors<R> {
 
     /// Lets others see this member's figures.
     pub fn tell_figures(&mut self, figures: &Figures) {
-        write_block(&self.region, FIGURES_AT, &mut self.figures, [0; 2], figures);
+        write_blocks(&self.region, FIGURES_AT, &mut self.figures, [0; 2], figures);
     }
 
     /// From now on others must ring. A fence must follow, and then a last look at what they do.
@@ -100,7 +100,7 @@ impl<V: View> ForeignCursors<V> {
     /// Its figures as it last told them, unless it is just telling others.
     pub fn figures(&self) -> Option<Figures> {
         let mut figures = Figures::default();
-        read_block(&self.view, FIGURES_AT, &mut figures).map(|_| figures)
+        read_blocks(&self.view, FIGURES_AT, &mut figures).map(|_| figures)
     }
 
     /// The low half of its cursor in the outbox of that incarnation, once it says that it reads it.

@@ -1,8 +1,8 @@
 //! Figures in shared memory: each member's in its own cursor page, and those of the dead in the supervisor's ledger.
 //!
-//! A block of figures is words with a sequence number in front, odd while they change. Readers take a copy, and take
-//! another when the number moved meanwhile; they check nothing else, since a member that lies can only lie about
-//! itself.
+//! Figures are written to two blocks in turn, and a number says which one is whole; so whoever is killed while writing
+//! leaves the ones before. Readers take a copy, and take another when the number moved meanwhile; they check nothing
+//! else, since a member that lies can only lie about itself.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -13,65 +13,71 @@ use crate::base::ids::{Incarnation, MemberId};
 
 use super::cursors::OwnCursors;
 use super::layout::{
-    CURSORS_BYTES, FIGURES_AT, HEARTBEAT_AT, INCARNATION_AT, LEDGER_BYTES, LEDGER_MAGIC, MAGIC_AT,
-    high, ledger_at, low,
+    CURSORS_BYTES, FIGURES_AT, FIGURES_BLOCK_BYTES, HEARTBEAT_AT, INCARNATION_AT, LEDGER_BYTES,
+    LEDGER_MAGIC, MAGIC_AT, high, ledger_at, low,
 };
 use super::memory::{Region, View};
 use super::shm::{self, ForeignMap, OwnMap};
 
-/// The two numbers of a block that are no figures, then the figures.
+/// The numbers of a block that are no figures; the figures follow.
 const NOTES: usize = 2;
 
-/// Writes the block at `at`. `sequence` is this writer's own, and goes on.
-pub(super) fn write_block<R: Region>(
+/// Writes figures to the pair of blocks at `at`. `written` is this writer's own, and counts up.
+pub(super) fn write_blocks<R: Region>(
     region: &R,
     at: usize,
-    sequence: &mut u32,
+    written: &mut u32,
     notes: [u32; NOTES],
     figures: &Figures,
 ) {
-    // Odd before the words: the fence orders it before them, also for a reader that sees only one of them.
-    region.store(at, sequence.wrapping_add(1), Relaxed);
+    *written = written.wrapping_add(1);
+    let block = block_at(at, *written);
+    // The number that says that the other block is whole was stored before; the fence orders it before the words here,
+    // also for a reader that sees only one of them.
     region.fence();
     let [first, second] = notes;
-    region.store(at + 4, first, Relaxed);
-    region.store(at + 8, second, Relaxed);
-    let mut word = at + 16;
+    region.store(block, first, Relaxed);
+    region.store(block + 4, second, Relaxed);
+    let mut word = block + 16;
     for value in figures.values() {
         region.store(word, low(value), Relaxed);
         region.store(word + 4, high(value), Relaxed);
         word += 8;
     }
-    *sequence = sequence.wrapping_add(2);
-    // Release: whoever sees the even number with Acquire sees all words.
-    region.store(at, *sequence, Release);
+    // Release: whoever sees this number with Acquire sees all words.
+    region.store(at, *written, Release);
 }
 
-/// Copies the block at `at`; `None` if its writer is busy with it each time we look.
-pub(super) fn read_block<V: View>(view: &V, at: usize, into: &mut Figures) -> Option<[u32; NOTES]> {
+/// Copies the block at `at` that is whole; `None` if the other one was finished each time meanwhile.
+pub(super) fn read_blocks<V: View>(
+    view: &V,
+    at: usize,
+    into: &mut Figures,
+) -> Option<[u32; NOTES]> {
     for _ in 0..READS_MAX {
-        let before = view.load(at, Acquire);
-        if before & 1 == 1 {
-            std::hint::spin_loop();
-            continue;
-        }
-        // Acquire: whoever sees a word of a later block sees the number that was stored before it, below.
-        let notes = [view.load(at + 4, Acquire), view.load(at + 8, Acquire)];
-        let mut word = at + 16;
+        let written = view.load(at, Acquire);
+        let block = block_at(at, written);
+        // Acquire: whoever sees a word of the next but one writing sees the number before it, below.
+        let notes = [view.load(block, Acquire), view.load(block + 4, Acquire)];
+        let mut word = block + 16;
         for (_, value) in into.values_mut() {
             let halves = (view.load(word, Acquire), view.load(word + 4, Acquire));
             *value = u64::from(halves.1) << 32 | u64::from(halves.0);
             word += 8;
         }
-        if view.load(at, Relaxed) == before {
+        if view.load(at, Relaxed) == written {
             return Some(notes);
         }
     }
     None
 }
 
-/// A writer needs less than a microsecond for a block, ten times a second; one that is never done is hostile, or
-/// was killed in the middle.
+/// Nothing was ever written to the first block when the number is 0: all zeroes.
+const fn block_at(at: usize, written: u32) -> usize {
+    at + 16 + (written & 1) as usize * FIGURES_BLOCK_BYTES
+}
+
+/// A writer comes by ten times a second; one that writes without end is hostile.
 const READS_MAX: usize = 16;
 
 /// A member's cursor page as the supervisor and control see it: its heart, and its figures.
@@ -97,7 +103,7 @@ impl MemberPage {
     /// The member's figures as it last told them.
     pub fn figures(&mut self) -> &Figures {
         let mut figures = Figures::default();
-        if read_block(&self.map, FIGURES_AT, &mut figures).is_some() {
+        if read_blocks(&self.map, FIGURES_AT, &mut figures).is_some() {
             self.latest = figures;
         }
         &self.latest
@@ -124,7 +130,7 @@ impl OwnPage {
 pub struct Ledger {
     map: OwnMap,
     fd: OwnedFd,
-    sequence: u32,
+    written: u32,
 }
 
 /// The page of the ledger for one slot.
@@ -163,7 +169,7 @@ impl Ledger {
         Ok(Self {
             map,
             fd,
-            sequence: 0,
+            written: 0,
         })
     }
 
@@ -178,7 +184,7 @@ impl Ledger {
         entry.bury(life, figures);
         let notes = [entry.last.0, entry.deaths];
         let at = ledger_at(member.slot());
-        write_block(&self.map, at, &mut self.sequence, notes, &entry.figures);
+        write_blocks(&self.map, at, &mut self.written, notes, &entry.figures);
     }
 }
 
@@ -201,7 +207,7 @@ impl LedgerView {
 
 fn read_entry<V: View>(view: &V, member: MemberId) -> Entry {
     let mut entry = Entry::default();
-    if let Some([last, deaths]) = read_block(view, ledger_at(member.slot()), &mut entry.figures) {
+    if let Some([last, deaths]) = read_blocks(view, ledger_at(member.slot()), &mut entry.figures) {
         entry.last = Incarnation(last);
         entry.deaths = deaths;
         return entry;
@@ -253,16 +259,19 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_is_never_done_leaves_the_last_one() {
+    fn whoever_dies_while_writing_leaves_what_was_told_before() {
         let fd = shm::create_cursors().unwrap();
         let own = OwnMap::new(fd.as_fd(), CURSORS_BYTES).unwrap();
-        let mut sequence = 0;
-        write_block(&own, FIGURES_AT, &mut sequence, [0; 2], &figures(5, 5));
+        let mut written = 0;
+        for n in 1..4 {
+            write_blocks(&own, FIGURES_AT, &mut written, [0; 2], &figures(n, n));
+        }
+        // The next ones are there, all but the number that says so.
+        write_blocks(&own, FIGURES_AT, &mut written, [0; 2], &figures(9, 9));
+        own.store(FIGURES_AT, 3, Relaxed);
         shm::seal(fd.as_fd()).unwrap();
         let mut page = MemberPage::map(fd.as_fd()).unwrap();
-        assert_eq!(*page.figures(), figures(5, 5));
-        own.store(FIGURES_AT, 3, Relaxed);
-        assert_eq!(*page.figures(), figures(5, 5));
+        assert_eq!(*page.figures(), figures(3, 3));
     }
 
     #[test]
@@ -281,10 +290,10 @@ mod tests {
                 last = first;
             }
         });
-        let (mut sequence, mut all) = (0, Figures::default());
+        let (mut written, mut all) = (0, Figures::default());
         for n in 1.. {
             all.values_mut().for_each(|(_, value)| *value = n);
-            write_block(&own, FIGURES_AT, &mut sequence, [0; 2], &all);
+            write_blocks(&own, FIGURES_AT, &mut written, [0; 2], &all);
             if reader.is_finished() {
                 break;
             }

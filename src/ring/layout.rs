@@ -42,15 +42,17 @@ pub const CELLS_AT: usize = 512;
 pub const CELL_BYTES: usize = 128;
 /// Cursor page: its owner's figures, away from what is polled.
 pub const FIGURES_AT: usize = CELLS_AT + MEMBERS_MAX * CELL_BYTES;
-/// Bytes of a block of figures: a sequence number, two numbers more, then the figures.
-pub const FIGURES_BYTES: usize = 16 + Figures::COUNT * 8;
+/// Bytes of a block of figures: two numbers, then the figures.
+pub const FIGURES_BLOCK_BYTES: usize = 16 + Figures::COUNT * 8;
+/// Bytes of two of them, with the number in front that says which one is whole.
+pub const FIGURES_BYTES: usize = 16 + 2 * FIGURES_BLOCK_BYTES;
 /// Bytes of a cursor page.
 pub const CURSORS_BYTES: usize = LARGEST_PAGE;
 
 /// Ledger: distance of the blocks of figures of two slots.
-pub const LEDGER_ENTRY_BYTES: usize = 512;
+pub const LEDGER_ENTRY_BYTES: usize = 1024;
 /// Bytes of a ledger.
-pub const LEDGER_BYTES: usize = LARGEST_PAGE;
+pub const LEDGER_BYTES: usize = 2 * LARGEST_PAGE;
 const LEDGER_ENTRIES_AT: usize = 128;
 
 const LARGEST_PAGE: usize = 64 * 1024;

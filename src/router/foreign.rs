@@ -1,4 +1,8 @@
 //! What the other members want: filter -> members, as they announced it.
+//!
+//! A filter leads to a set of members, and there are few different sets: each stands once, and filters hold its number.
+//! So a member is forgotten at once, by leaving the sets; the filters that nobody wants after that are cleared away in
+//! small steps.
 
 use std::collections::HashMap;
 
@@ -13,9 +17,27 @@ use crate::mqtt::{Filter, Topic};
 #[derive(Debug)]
 pub struct Foreign {
     hash: FilterHash,
-    /// By the hash of a filter without wildcards: who wants QoS 0, who wants QoS 1 and 2.
-    exact: HashMap<u64, [MemberMask; 2], RandomState>,
-    wild: Index<MemberId, Class>,
+    sets: Sets,
+    /// By the hash of a filter without wildcards, in parts by its first bits: neither growing nor clearing away holds
+    /// up the worker for longer than one part takes.
+    exact: Vec<Part>,
+    wild: Index<(), SetId>,
+    /// Where the search for filters that nobody wants goes on: parts first, then the numbers of `wild`.
+    cleared: (usize, u32),
+}
+
+/// The two halves of the hash, so that an entry takes twelve bytes.
+type Part = HashMap<[u32; 2], SetId, RandomState>;
+
+const PART_BITS: u32 = 6;
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the two halves, and a few bits"
+)]
+fn place(hash: u64) -> (usize, [u32; 2]) {
+    let part = (hash >> (u64::BITS - PART_BITS)) as usize;
+    (part, [(hash >> 32) as u32, hash as u32])
 }
 
 impl Foreign {
@@ -23,8 +45,10 @@ impl Foreign {
     pub fn new(hash: FilterHash) -> Self {
         Self {
             hash,
-            exact: HashMap::default(),
+            sets: Sets::default(),
+            exact: (0..1 << PART_BITS).map(|_| Part::default()).collect(),
             wild: Index::new(),
+            cleared: (0, 0),
         }
     }
 
@@ -32,63 +56,197 @@ impl Foreign {
     pub fn apply(&mut self, member: MemberId, change: &Announcement<'_>) -> bool {
         match change.filter {
             AnnouncedFilter::Exact(hash) => {
-                let wants = self.exact.entry(hash).or_default();
-                for (mask, class) in wants.iter_mut().zip([Class::QOS0, Class::QOS12]) {
-                    *mask = if change.class.contains(class) {
-                        mask.with(member)
-                    } else {
-                        mask.without(member)
-                    };
-                }
-                if wants.iter().all(|mask| mask.is_empty()) {
-                    self.exact.remove(&hash);
-                }
-                true
+                let (part, key) = place(hash);
+                let Some(part) = self.exact.get_mut(part) else {
+                    return false;
+                };
+                let before = part.get(&key).copied();
+                match self.sets.changed(before, member, change.class) {
+                    Some(set) => part.insert(key, set),
+                    None => part.remove(&key),
+                };
             }
             AnnouncedFilter::Wildcard(filter) => {
                 let Some(filter) = Filter::new(filter) else {
                     return false;
                 };
-                if change.class == Class::default() {
-                    self.wild.remove(filter, member);
-                } else {
-                    self.wild.insert(filter, member, change.class);
+                let before = self.wild.get(filter, ()).copied();
+                match self.sets.changed(before, member, change.class) {
+                    Some(set) => {
+                        self.wild.insert(filter, (), set);
+                    }
+                    None => {
+                        self.wild.remove(filter, ());
+                    }
                 }
-                true
             }
         }
+        true
     }
 
-    /// Forgets all that `member` announced.
+    /// Forgets all that `member` announced. [`Foreign::clear`] frees the memory.
     pub fn forget(&mut self, member: MemberId) {
-        self.exact.retain(|_, wants| {
-            wants
-                .iter_mut()
-                .for_each(|mask| *mask = mask.without(member));
-            wants.iter().any(|mask| !mask.is_empty())
-        });
-        self.wild.remove_everywhere(member);
+        self.sets.forget(member);
+        self.cleared = (0, 0);
+    }
+
+    /// Whether there are filters that nobody wants.
+    pub fn has_unwanted(&self) -> bool {
+        self.sets.unwanted > 0
+    }
+
+    /// Clears away filters that nobody wants: one part of those without wildcards, or looks at `steps` of the others.
+    pub fn clear(&mut self, steps: usize) {
+        if !self.has_unwanted() {
+            return;
+        }
+        let (part, from) = self.cleared;
+        let sets = &mut self.sets;
+        if let Some(part) = self.exact.get_mut(part) {
+            part.retain(|_, set| !sets.release_if_unwanted(*set));
+            if part.is_empty() {
+                *part = Part::default();
+            } else if part.capacity() / 4 > part.len() {
+                part.shrink_to_fit();
+            }
+            self.cleared.0 += 1;
+            return;
+        }
+        let mut end = None;
+        for number in self.wild.numbers(from).take(steps) {
+            end = Some(number.after());
+            let set = self.wild.get_from(number, ()).copied();
+            if set.is_some_and(|set| sets.release_if_unwanted(set)) {
+                self.wild.remove_from(number, ());
+            }
+        }
+        match end {
+            Some(end) => self.cleared.1 = end,
+            // Another member was forgotten meanwhile: once more.
+            None => self.cleared = (0, 0),
+        }
     }
 
     /// The members that want a publish of `class` to `topic`.
     pub fn members(&self, topic: Topic<'_>, class: Class) -> MemberMask {
-        let mut members = MemberMask::NONE;
-        if !self.exact.is_empty()
-            && let Some([qos0, qos12]) = self.exact.get(&self.hash.of(topic.as_str()))
-        {
-            members = if class == Class::QOS0 { *qos0 } else { *qos12 };
-        }
-        self.wild.for_each_match(topic, |member, wanted| {
-            if wanted.contains(class) {
-                members = members.with(member);
-            }
-        });
+        let of = |set: SetId| {
+            let [qos0, qos12] = self.sets.get(set);
+            if class == Class::QOS0 { qos0 } else { qos12 }
+        };
+        let (part, key) = place(self.hash.of(topic.as_str()));
+        let exact = self.exact.get(part).and_then(|part| part.get(&key));
+        let mut members = exact.map_or(MemberMask::NONE, |set| of(*set));
+        self.wild
+            .for_each_match(topic, |(), set| members = members.union(of(*set)));
         members
+    }
+}
+
+/// The number of a set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct SetId(u32);
+
+/// Who wants QoS 0, who wants QoS 1 and 2.
+type Wants = [MemberMask; 2];
+
+const NOBODY: Wants = [MemberMask::NONE; 2];
+
+/// Sets of members, and how many filters lead to each. Two may be equal, after a member has left them.
+#[derive(Debug, Default)]
+struct Sets {
+    sets: Vec<(Wants, u32)>,
+    free: Vec<u32>,
+    by_wants: HashMap<Wants, u32, RandomState>,
+    /// Filters that lead to nobody.
+    unwanted: u64,
+}
+
+impl Sets {
+    fn get(&self, set: SetId) -> Wants {
+        self.sets.get(set.0 as usize).map_or(NOBODY, |(w, _)| *w)
+    }
+
+    /// The set of a filter after `member` has announced it; `None` when nobody wants it any more.
+    fn changed(&mut self, before: Option<SetId>, member: MemberId, class: Class) -> Option<SetId> {
+        let mut wants = before.map_or(NOBODY, |set| self.get(set));
+        for (mask, of) in wants.iter_mut().zip([Class::QOS0, Class::QOS12]) {
+            *mask = if class.contains(of) {
+                mask.with(member)
+            } else {
+                mask.without(member)
+            };
+        }
+        // The new one first: a set that goes and comes back would be made anew each time.
+        let after = (wants != NOBODY).then(|| self.take(wants));
+        if let Some(before) = before {
+            self.release(before);
+        }
+        after
+    }
+
+    fn take(&mut self, wants: Wants) -> SetId {
+        let Self {
+            sets,
+            free,
+            by_wants,
+            ..
+        } = self;
+        let id = *by_wants.entry(wants).or_insert_with(|| {
+            free.pop().unwrap_or_else(|| {
+                sets.push((NOBODY, 0));
+                // Fewer sets than filters, and of these there are not so many; see `Slots`.
+                u32::try_from(sets.len() - 1).unwrap_or(u32::MAX)
+            })
+        });
+        if let Some(set) = sets.get_mut(id as usize) {
+            *set = (wants, set.1 + 1);
+        }
+        SetId(id)
+    }
+
+    fn release(&mut self, set: SetId) {
+        let Some((wants, filters)) = self.sets.get_mut(set.0 as usize) else {
+            return;
+        };
+        self.unwanted -= u64::from(*wants == NOBODY);
+        *filters -= 1;
+        if *filters == 0 {
+            if self.by_wants.get(wants) == Some(&set.0) {
+                self.by_wants.remove(wants);
+            }
+            *wants = NOBODY;
+            self.free.push(set.0);
+        }
+    }
+
+    fn release_if_unwanted(&mut self, set: SetId) -> bool {
+        let unwanted = self.get(set) == NOBODY;
+        if unwanted {
+            self.release(set);
+        }
+        unwanted
+    }
+
+    fn forget(&mut self, member: MemberId) {
+        self.by_wants.clear();
+        self.unwanted = 0;
+        for (id, (wants, filters)) in (0..).zip(&mut self.sets) {
+            *wants = wants.map(|mask| mask.without(member));
+            if *wants == NOBODY {
+                self.unwanted += u64::from(*filters);
+            } else {
+                self.by_wants.insert(*wants, id);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -116,6 +274,7 @@ mod tests {
         assert_eq!(foreign.members(topic, Class::QOS0), a.mask().with(b));
         assert_eq!(foreign.members(topic, Class::QOS12), b.mask());
         foreign.forget(b);
+        assert!(foreign.has_unwanted());
         assert!(foreign.apply(
             a,
             &Announcement {
@@ -124,6 +283,60 @@ mod tests {
             }
         ));
         assert!(foreign.members(topic, Class::QOS0).is_empty());
-        assert!(foreign.exact.is_empty() && foreign.wild.is_empty());
+        while foreign.has_unwanted() {
+            foreign.clear(1);
+        }
+        assert!(foreign.exact.iter().all(Part::is_empty) && foreign.wild.is_empty());
+        assert!(foreign.sets.by_wants.is_empty());
+    }
+
+    proptest! {
+        /// Against a list of who announced what; clearing away goes on in between, with announcements of the same
+        /// member's next life too.
+        #[test]
+        fn members_are_found_as_in_a_list(
+            steps in prop::collection::vec(
+                (0u8..6, 1usize..4, "([ab]|\\+)(/([ab]|\\+)){0,2}(/#)?", 0u8..4), 1..80),
+            topics in prop::collection::vec("[ab](/[ab]){0,2}", 1..8),
+        ) {
+            let hash = FilterHash::new([5, 6]);
+            let mut foreign = Foreign::new(hash.clone());
+            let mut model: BTreeMap<(MemberId, String), Class> = BTreeMap::new();
+            for (what, slot, name, class) in steps {
+                let member = MemberId::new(slot).unwrap();
+                match what {
+                    0 => {
+                        foreign.forget(member);
+                        model.retain(|(m, _), _| *m != member);
+                    }
+                    1 | 2 => (0..=slot * 20).for_each(|_| foreign.clear(slot)),
+                    _ => {
+                        let filter = match name.contains(['+', '#']) {
+                            true => AnnouncedFilter::Wildcard(&name),
+                            false => AnnouncedFilter::Exact(hash.of(&name)),
+                        };
+                        let class = Class(class);
+                        let applied = foreign.apply(member, &Announcement { class, filter });
+                        prop_assert!(applied);
+                        model.insert((member, name), class);
+                    }
+                }
+                for topic in topics.iter().filter_map(|t| Topic::new(t)) {
+                    for class in [Class::QOS0, Class::QOS12] {
+                        let wanted = model.iter().filter(|((_, f), c)| {
+                            c.contains(class) && Filter::new(f).unwrap().matches(topic)
+                        });
+                        let expected = wanted.fold(MemberMask::NONE, |mask, ((m, _), _)| mask.with(*m));
+                        prop_assert_eq!(foreign.members(topic, class), expected);
+                    }
+                }
+            }
+            MemberId::all().for_each(|member| foreign.forget(member));
+            while foreign.has_unwanted() {
+                foreign.clear(3);
+            }
+            prop_assert!(foreign.exact.iter().all(Part::is_empty) && foreign.wild.is_empty());
+            prop_assert!(foreign.sets.sets.iter().all(|(_, filters)| *filters == 0));
+        }
     }
 }

@@ -1,26 +1,49 @@
 //! Which subscribers' filters match a topic.
 //!
 //! Filters without wildcards are found by one hash; the others stand in a tree with a node per level. Worker and
-//! store use the same index with other keys. `$share` prefixes are the caller's: an index holds plain filters.
+//! store use the same index with other keys. `$share` prefixes are the caller's: an index holds plain filters. All
+//! filters stand in one vector, and each has a number as long as it has a subscriber.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, Hasher};
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 
+use super::subscribers::Subscribers;
+use super::table::{Ids, NONE, Slots};
+use super::tree::{End, Tree};
 use crate::mqtt::{Filter, Topic};
 
 /// Filters and who subscribed to them. `K` names a subscriber, `V` is what it asked for.
 #[derive(Debug)]
 pub struct Index<K, V> {
-    exact: HashMap<Box<str>, Subscribers<K, V>, RandomState>,
-    wild: Node<K, V>,
+    filters: Slots<Entry<K, V>>,
+    exact: Ids,
+    wild: Tree,
     wild_filters: usize,
+    hasher: RandomState,
 }
+
+#[derive(Debug)]
+struct Entry<K, V> {
+    name: Name,
+    subscribers: Subscribers<K, V>,
+}
+
+#[derive(Debug)]
+enum Name {
+    Exact(Box<str>),
+    Wild(End),
+}
+
+/// A filter of one index, as long as somebody is subscribed to it. Later it may be another's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FilterId(u32);
 
 /// What [`Index::insert`] did.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Inserted<V> {
+    /// Which filter it is here.
+    pub filter: FilterId,
     /// Nobody had this filter before.
     pub first: bool,
     /// What this subscriber had asked for before.
@@ -30,6 +53,8 @@ pub struct Inserted<V> {
 /// What [`Index::remove`] did.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Removed<V> {
+    /// Which filter it was here.
+    pub filter: FilterId,
     /// Nobody has this filter any more.
     pub last: bool,
     /// What this subscriber had asked for.
@@ -46,273 +71,154 @@ impl<K: Copy + Eq + Hash, V> Index<K, V> {
     /// No filter.
     pub fn new() -> Self {
         Self {
-            exact: HashMap::default(),
-            wild: Node::default(),
+            filters: Slots::default(),
+            exact: Ids::default(),
+            wild: Tree::new(),
             wild_filters: 0,
+            hasher: RandomState::default(),
         }
     }
 
     /// Subscribes `key` to `filter`, or changes what it asks for.
     pub fn insert(&mut self, filter: Filter<'_>, key: K, value: V) -> Inserted<V> {
-        if filter.has_wildcard() {
-            let inserted = self.wild.reach(filter.as_str()).insert(key, value);
-            self.wild_filters += usize::from(inserted.first);
-            return inserted;
+        let id = match self.find(filter) {
+            Some(id) => id,
+            None => self.add(filter),
+        };
+        let subscribers = self.filters.get_mut(id).map(|entry| &mut entry.subscribers);
+        let first = subscribers.as_ref().is_some_and(|s| s.is_empty());
+        Inserted {
+            filter: FilterId(id),
+            first,
+            replaced: subscribers.and_then(|s| s.insert(key, value)),
         }
-        if let Some(subscribers) = self.exact.get_mut(filter.as_str()) {
-            return subscribers.insert(key, value);
-        }
-        self.exact
-            .entry(filter.as_str().into())
-            .or_default()
-            .insert(key, value)
     }
 
     /// Ends the subscription of `key` to `filter`; `None` if there is none.
     pub fn remove(&mut self, filter: Filter<'_>, key: K) -> Option<Removed<V>> {
+        let id = self.find(filter)?;
+        self.remove_from(FilterId(id), key)
+    }
+
+    /// As [`Index::remove`], for a filter of this index.
+    pub fn remove_from(&mut self, filter: FilterId, key: K) -> Option<Removed<V>> {
+        let entry = self.filters.get_mut(filter.0)?;
+        let value = entry.subscribers.remove(key)?;
+        let last = entry.subscribers.is_empty();
+        if last {
+            self.drop_filter(filter.0);
+        }
+        Some(Removed {
+            filter,
+            last,
+            value,
+        })
+    }
+
+    /// What `key` asks for with `filter`.
+    pub fn get(&self, filter: Filter<'_>, key: K) -> Option<&V> {
+        self.get_from(FilterId(self.find(filter)?), key)
+    }
+
+    /// As [`Index::get`], for a filter of this index.
+    pub fn get_from(&self, filter: FilterId, key: K) -> Option<&V> {
+        self.filters.get(filter.0)?.subscribers.get(key)
+    }
+
+    fn find(&self, filter: Filter<'_>) -> Option<u32> {
         if filter.has_wildcard() {
-            let removed = self.wild.prune(filter.as_str(), key)?;
-            self.wild_filters -= usize::from(removed.last);
-            return Some(removed);
+            let end = self.wild.find(filter.as_str())?;
+            return Some(self.wild.filter(end)).filter(|id| *id != NONE);
         }
-        let removed = self.exact.get_mut(filter.as_str())?.remove(key)?;
-        if removed.last {
-            self.exact.remove(filter.as_str());
+        self.find_exact(filter.as_str())
+    }
+
+    fn find_exact(&self, topic: &str) -> Option<u32> {
+        self.exact.find(self.hash(topic), |id| {
+            let entry = self.filters.get(id);
+            entry.is_some_and(|entry| matches!(&entry.name, Name::Exact(name) if **name == *topic))
+        })
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a hash: its low half")]
+    fn hash(&self, topic: &str) -> u32 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(topic.as_bytes());
+        hasher.finish() as u32
+    }
+
+    fn add(&mut self, filter: Filter<'_>) -> u32 {
+        let subscribers = Subscribers::None;
+        if filter.has_wildcard() {
+            let end = self.wild.reach(filter.as_str());
+            let name = Name::Wild(end);
+            let id = self.filters.insert(Entry { name, subscribers });
+            self.wild.set_filter(end, id);
+            self.wild_filters += 1;
+            return id;
         }
-        Some(removed)
+        let name = Name::Exact(filter.as_str().into());
+        let id = self.filters.insert(Entry { name, subscribers });
+        self.exact.insert(self.hash(filter.as_str()), id);
+        id
+    }
+
+    fn drop_filter(&mut self, id: u32) {
+        match self.filters.remove(id).map(|entry| entry.name) {
+            Some(Name::Exact(name)) => self.exact.remove(self.hash(&name), id),
+            Some(Name::Wild(end)) => {
+                self.wild.prune(end);
+                self.wild_filters -= 1;
+            }
+            None => {}
+        }
     }
 
     /// Calls `found` for each matching (subscriber, what it asked for). A subscriber with several matching filters
     /// comes several times.
     pub fn for_each_match(&self, topic: Topic<'_>, mut found: impl FnMut(K, &V)) {
-        if let Some(subscribers) = self.exact.get(topic.as_str()) {
-            subscribers.for_each(&mut found);
+        let mut of = |id| {
+            if let Some(entry) = self.filters.get(id) {
+                entry.subscribers.for_each(&mut found);
+            }
+        };
+        if let Some(id) = self.find_exact(topic.as_str()) {
+            of(id);
         }
         if self.wild_filters > 0 {
-            // A leading wildcard does not match a leading `$` [MQTT-4.7.2-1].
-            let wildcards = !topic.as_str().starts_with('$');
-            self.wild
-                .matches(Some(topic.as_str()), wildcards, &mut found);
+            self.wild.for_each_match(topic.as_str(), &mut of);
         }
-    }
-
-    /// Ends every subscription of `key`. Walks the whole index.
-    pub fn remove_everywhere(&mut self, key: K) {
-        self.exact.retain(|_, subscribers| {
-            subscribers.remove(key);
-            !subscribers.is_empty()
-        });
-        self.wild_filters -= self.wild.remove_everywhere(key);
     }
 
     /// Whether there is no filter at all.
     pub fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.wild_filters == 0
-    }
-}
-
-/// One level of the tree.
-#[derive(Debug)]
-struct Node<K, V> {
-    children: HashMap<Box<str>, Node<K, V>, RandomState>,
-    plus: Option<Box<Node<K, V>>>,
-    /// Filters that end here.
-    here: Subscribers<K, V>,
-    /// Filters that go on with `#` from here.
-    hash: Subscribers<K, V>,
-}
-
-impl<K, V> Default for Node<K, V> {
-    fn default() -> Self {
-        Self {
-            children: HashMap::default(),
-            plus: None,
-            here: Subscribers::default(),
-            hash: Subscribers::default(),
-        }
-    }
-}
-
-/// The first level and what follows it; `None` after the last.
-fn split(levels: &str) -> (&str, Option<&str>) {
-    match levels.split_once('/') {
-        Some((level, rest)) => (level, Some(rest)),
-        None => (levels, None),
-    }
-}
-
-impl<K: Copy + Eq + Hash, V> Node<K, V> {
-    /// The subscribers of `filter`, with the nodes on the way to them.
-    fn reach(&mut self, filter: &str) -> &mut Subscribers<K, V> {
-        let mut node = self;
-        let mut rest = Some(filter);
-        while let Some(levels) = rest {
-            let (level, after) = split(levels);
-            rest = after;
-            node = match level {
-                "#" => return &mut node.hash,
-                "+" => node.plus.get_or_insert_default(),
-                name => node.children.entry(name.into()).or_default(),
-            };
-        }
-        &mut node.here
+        self.filters.len() == 0
     }
 
-    /// Removes a subscriber, and the nodes that nobody needs any more. As deep as a filter has levels.
-    fn prune(&mut self, filter: &str, key: K) -> Option<Removed<V>> {
-        let (level, rest) = split(filter);
-        if level == "#" {
-            return self.hash.remove(key);
-        }
-        let child = match level {
-            "+" => self.plus.as_deref_mut()?,
-            name => self.children.get_mut(name)?,
-        };
-        let removed = match rest {
-            Some(rest) => child.prune(rest, key)?,
-            None => child.here.remove(key)?,
-        };
-        if removed.last && child.is_empty() {
-            match level {
-                "+" => self.plus = None,
-                name => drop(self.children.remove(name)),
+    /// Writes the text of a filter into `text`; false if the number is nobody's now.
+    pub fn text(&self, filter: FilterId, text: &mut String) -> bool {
+        match self.filters.get(filter.0).map(|entry| &entry.name) {
+            Some(Name::Exact(name)) => {
+                text.clear();
+                text.push_str(name);
             }
+            Some(Name::Wild(end)) => self.wild.text(*end, text),
+            None => return false,
         }
-        Some(removed)
+        true
     }
 
-    /// As [`Index::remove_everywhere`]; returns how many filters nobody has any more.
-    fn remove_everywhere(&mut self, key: K) -> usize {
-        let ended = [self.here.remove(key), self.hash.remove(key)];
-        let mut gone = ended
-            .iter()
-            .flatten()
-            .filter(|removed| removed.last)
-            .count();
-        if let Some(plus) = &mut self.plus {
-            gone += plus.remove_everywhere(key);
-            if plus.is_empty() {
-                self.plus = None;
-            }
-        }
-        self.children.retain(|_, child| {
-            gone += child.remove_everywhere(key);
-            !child.is_empty()
-        });
-        gone
-    }
-
-    fn is_empty(&self) -> bool {
-        self.children.is_empty()
-            && self.plus.is_none()
-            && self.here.is_empty()
-            && self.hash.is_empty()
-    }
-
-    /// `rest` is what follows this node's level; `wildcards` whether the next level may be one.
-    fn matches(&self, rest: Option<&str>, wildcards: bool, found: &mut impl FnMut(K, &V)) {
-        // `a/#` matches `a` too [MQTT-4.7.1-2].
-        if wildcards {
-            self.hash.for_each(found);
-        }
-        let Some(levels) = rest else {
-            self.here.for_each(found);
-            return;
-        };
-        let (level, rest) = split(levels);
-        if let Some(child) = self.children.get(level) {
-            child.matches(rest, true, found);
-        }
-        if let (Some(plus), true) = (&self.plus, wildcards) {
-            plus.matches(rest, true, found);
-        }
+    /// The numbers from `at` on that may be filters' now. Whoever walks them in several steps sees every filter that
+    /// was there before the first and is there after the last.
+    pub fn numbers(&self, at: u32) -> impl Iterator<Item = FilterId> + use<K, V> {
+        (at..self.filters.end()).map(FilterId)
     }
 }
 
-/// Who subscribed to one filter. Small ones are searched, large ones have a table, so that ten thousand subscribers of
-/// one filter can leave in linear time.
-#[derive(Debug)]
-struct Subscribers<K, V> {
-    entries: Vec<(K, V)>,
-    #[expect(
-        clippy::box_collection,
-        reason = "most filters have no table: a word instead of six"
-    )]
-    places: Option<Box<HashMap<K, usize, RandomState>>>,
-}
-
-impl<K, V> Default for Subscribers<K, V> {
-    fn default() -> Self {
-        Self {
-            entries: Vec::new(),
-            places: None,
-        }
-    }
-}
-
-/// Subscribers of one filter from which on a table of their places is kept.
-const TABLE_FROM: usize = 32;
-
-impl<K: Copy + Eq + Hash, V> Subscribers<K, V> {
-    fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    fn for_each(&self, found: &mut impl FnMut(K, &V)) {
-        for (key, value) in &self.entries {
-            found(*key, value);
-        }
-    }
-
-    fn place(&self, key: K) -> Option<usize> {
-        match &self.places {
-            Some(places) => places.get(&key).copied(),
-            None => self.entries.iter().position(|(k, _)| *k == key),
-        }
-    }
-
-    fn insert(&mut self, key: K, value: V) -> Inserted<V> {
-        if let Some((_, old)) = self.place(key).and_then(|at| self.entries.get_mut(at)) {
-            return Inserted {
-                first: false,
-                replaced: Some(std::mem::replace(old, value)),
-            };
-        }
-        let first = self.entries.is_empty();
-        self.entries.push((key, value));
-        if let Some(places) = &mut self.places {
-            places.insert(key, self.entries.len() - 1);
-        } else if self.entries.len() >= TABLE_FROM {
-            let places = self
-                .entries
-                .iter()
-                .enumerate()
-                .map(|(at, (k, _))| (*k, at))
-                .collect();
-            self.places = Some(Box::new(places));
-        }
-        Inserted {
-            first,
-            replaced: None,
-        }
-    }
-
-    fn remove(&mut self, key: K) -> Option<Removed<V>> {
-        let at = self.place(key)?;
-        let (_, value) = self.entries.swap_remove(at);
-        if let Some(places) = &mut self.places {
-            places.remove(&key);
-            if let Some((moved, _)) = self.entries.get(at) {
-                places.insert(*moved, at);
-            }
-        }
-        if self.entries.is_empty() {
-            *self = Self::default();
-        }
-        Some(Removed {
-            last: self.entries.is_empty(),
-            value,
-        })
+impl FilterId {
+    /// Where a walk over [`Index::numbers`] goes on behind this one.
+    pub fn after(self) -> u32 {
+        self.0.saturating_add(1)
     }
 }
 
@@ -352,15 +258,26 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriber_that_leaves_takes_all_its_filters_along() {
+    fn a_number_stands_for_its_filter_while_it_has_a_subscriber() {
         let mut index = Index::new();
-        for f in ["a", "a/+", "a/+/#", "#", "+/b"] {
-            index.insert(filter(f), 1, ());
+        let names = ["a", "a/b/c", "a/+", "a/+/#", "#", "+/b", "/", "/+/"];
+        let long = format!("{}/{}/#", "x".repeat(22), "y".repeat(23));
+        let ids: Vec<_> = names
+            .into_iter()
+            .chain([long.as_str()])
+            .map(|name| (index.insert(filter(name), 1, ()).filter, name))
+            .collect();
+        let mut text = String::new();
+        for (id, name) in &ids {
+            assert!(index.text(*id, &mut text));
+            assert_eq!(text, *name);
         }
-        index.insert(filter("a/+"), 2, ());
-        index.remove_everywhere(1);
-        assert_eq!(matching(&index, "a/b"), [2]);
-        index.remove_everywhere(2);
+        assert_eq!(index.numbers(0).count(), ids.len());
+        for (id, _) in ids {
+            assert_eq!(index.remove_from(id, 2), None);
+            assert!(index.remove_from(id, 1).unwrap().last);
+            assert!(!index.text(id, &mut text));
+        }
         assert!(index.is_empty() && index.wild.is_empty());
     }
 
@@ -411,6 +328,23 @@ mod tests {
                 expected.sort_unstable();
                 prop_assert_eq!(matching(&index, topic.as_str()), expected);
             }
+            let mut text = String::new();
+            let mut filters = Vec::new();
+            for id in index.numbers(0) {
+                if index.text(id, &mut text) {
+                    filters.push(text.clone());
+                }
+            }
+            let mut expected: Vec<_> = model.iter().map(|(f, _)| f.clone()).collect();
+            for list in [&mut filters, &mut expected] {
+                list.sort_unstable();
+            }
+            expected.dedup();
+            prop_assert_eq!(filters, expected);
+            for (f, key) in model {
+                prop_assert!(index.remove(filter(&f), key).is_some());
+            }
+            prop_assert!(index.is_empty() && index.wild.is_empty());
         }
     }
 }

@@ -1,12 +1,14 @@
 //! What this member wants from the others: the union of what its own subscribers want.
 //!
 //! Counted per hash for filters without wildcards, not per filter: two filters of one hash must not switch each other
-//! off.
+//! off. Filters with wildcards are counted by their numbers in the member's own index, which has their text.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use foldhash::fast::RandomState;
 
+use super::index::{FilterId, Index};
 use crate::ipc::mesh::{AnnouncedFilter, Announcement, Class, FilterHash};
 use crate::mqtt::Filter;
 
@@ -15,7 +17,7 @@ use crate::mqtt::Filter;
 pub struct Interest {
     hash: FilterHash,
     exact: HashMap<u64, Wanted, RandomState>,
-    wild: HashMap<Box<str>, Wanted, RandomState>,
+    wild: HashMap<FilterId, Wanted, RandomState>,
 }
 
 /// How many subscribers want each class.
@@ -25,21 +27,44 @@ pub struct Wanted {
     qos12: u32,
 }
 
-/// A filter as it was announced.
+/// An announcement that keeps its filter.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Announced {
-    /// The hash of a filter without wildcards.
+pub struct Announced {
+    class: Class,
+    filter: Kept,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Kept {
     Exact(u64),
-    /// A filter with wildcards.
     Wildcard(Box<str>),
 }
 
+impl From<&Announcement<'_>> for Announced {
+    fn from(change: &Announcement<'_>) -> Self {
+        let filter = match change.filter {
+            AnnouncedFilter::Exact(hash) => Kept::Exact(hash),
+            AnnouncedFilter::Wildcard(filter) => Kept::Wildcard(filter.into()),
+        };
+        let class = change.class;
+        Self { class, filter }
+    }
+}
+
 impl Announced {
-    /// Bytes that its announcement takes, roughly.
-    pub fn announced_bytes(&self) -> usize {
-        match self {
-            Self::Exact(_) => 9,
-            Self::Wildcard(filter) => filter.len() + 3,
+    /// What is announced.
+    pub fn announcement(&self) -> Announcement<'_> {
+        match &self.filter {
+            Kept::Exact(hash) => exact(*hash, self.class),
+            Kept::Wildcard(filter) => wildcard(filter, self.class),
+        }
+    }
+
+    /// Bytes that it takes in a record, roughly.
+    pub fn bytes(&self) -> usize {
+        match &self.filter {
+            Kept::Exact(_) => 9,
+            Kept::Wildcard(filter) => filter.len() + 3,
         }
     }
 }
@@ -85,29 +110,32 @@ impl Interest {
         }
     }
 
-    /// One more subscriber wants `class` of `filter`; what must be announced, if anything.
-    pub fn add<'a>(&mut self, filter: Filter<'a>, class: Class) -> Option<Announcement<'a>> {
+    /// One more subscriber wants `class` of `filter`, which the index has under this number; what must be announced,
+    /// if anything.
+    pub fn add<'a>(
+        &mut self,
+        (id, filter): (FilterId, Filter<'a>),
+        class: Class,
+    ) -> Option<Announcement<'a>> {
         if filter.has_wildcard() {
-            if !self.wild.contains_key(filter.as_str()) {
-                self.wild.insert(filter.as_str().into(), Wanted::default());
-            }
-            let changed = self.wild.get_mut(filter.as_str())?.add(class)?;
+            let changed = self.wild.entry(id).or_default().add(class)?;
             return Some(wildcard(filter.as_str(), changed));
         }
         let hash = self.hash.of(filter.as_str());
         let changed = self.exact.entry(hash).or_default().add(class)?;
-        Some(Announcement {
-            class: changed,
-            filter: AnnouncedFilter::Exact(hash),
-        })
+        Some(exact(hash, changed))
     }
 
-    /// One subscriber less; what must be announced, if anything.
-    pub fn remove<'a>(&mut self, filter: Filter<'a>, class: Class) -> Option<Announcement<'a>> {
+    /// One subscriber less; what must be announced, if anything. To be told before the number is another filter's.
+    pub fn remove<'a>(
+        &mut self,
+        (id, filter): (FilterId, Filter<'a>),
+        class: Class,
+    ) -> Option<Announcement<'a>> {
         if filter.has_wildcard() {
-            let changed = self.wild.get_mut(filter.as_str())?.remove(class)?;
+            let changed = self.wild.get_mut(&id)?.remove(class)?;
             if changed == Class::default() {
-                self.wild.remove(filter.as_str());
+                self.wild.remove(&id);
             }
             return Some(wildcard(filter.as_str(), changed));
         }
@@ -116,39 +144,41 @@ impl Interest {
         if changed == Class::default() {
             self.exact.remove(&hash);
         }
-        Some(Announcement {
-            class: changed,
-            filter: AnnouncedFilter::Exact(hash),
-        })
+        Some(exact(hash, changed))
     }
 
-    /// All that is announced now, for a member that joins. What changes afterwards is announced to it as it changes,
-    /// so an entry that has gone meanwhile is skipped by [`Interest::announcement`].
-    pub fn announced(&self) -> Vec<Announced> {
-        let exact = self.exact.keys().map(|hash| Announced::Exact(*hash));
-        exact
-            .chain(self.wild.keys().map(|f| Announced::Wildcard(f.clone())))
-            .collect()
-    }
-
-    /// What stands for an entry at this moment; `None` when nobody wants it any more.
-    pub fn announcement<'a>(&self, entry: &'a Announced) -> Option<Announcement<'a>> {
-        match entry {
-            Announced::Exact(hash) => {
-                let class = self.exact.get(hash)?.class();
-                Some(Announcement {
-                    class,
-                    filter: AnnouncedFilter::Exact(*hash),
-                })
-            }
-            Announced::Wildcard(filter) => Some(wildcard(filter, self.wild.get(filter)?.class())),
+    /// What is announced of a filter of the index at this moment, for a member that joins; `None` if that is nothing.
+    /// What changes afterwards is announced to it as it changes.
+    pub fn announced<K: Copy + Eq + Hash, V>(
+        &self,
+        id: FilterId,
+        index: &Index<K, V>,
+        text: &mut String,
+    ) -> Option<Announced> {
+        if !index.text(id, text) {
+            return None;
         }
+        let filter = Filter::trusted(text);
+        if filter.has_wildcard() {
+            let class = self.wild.get(&id)?.class();
+            return Some(Announced::from(&wildcard(text, class)));
+        }
+        let hash = self.hash.of(filter.as_str());
+        Some(Announced::from(&exact(
+            hash,
+            self.exact.get(&hash)?.class(),
+        )))
     }
 
     /// The hash of a topic, as members compare it with announced filters.
     pub fn hash(&self) -> &FilterHash {
         &self.hash
     }
+}
+
+fn exact(hash: u64, class: Class) -> Announcement<'static> {
+    let filter = AnnouncedFilter::Exact(hash);
+    Announcement { class, filter }
 }
 
 fn wildcard(filter: &str, class: Class) -> Announcement<'_> {
@@ -165,8 +195,12 @@ mod tests {
     #[test]
     fn only_the_first_and_the_last_subscriber_of_a_class_are_announced() {
         let mut interest = Interest::new(FilterHash::new([1, 2]));
+        let mut index = Index::new();
         for name in ["a/b", "a/+"] {
             let filter = Filter::new(name).unwrap();
+            let id = index.insert(filter, 1, ()).filter;
+            let mut announced = String::new();
+            let filter = (id, filter);
             assert_eq!(
                 interest.add(filter, Class::QOS0).map(|a| a.class),
                 Some(Class::QOS0)
@@ -177,7 +211,8 @@ mod tests {
             );
             assert_eq!(interest.add(filter, Class::BOTH), None);
             assert_eq!(interest.remove(filter, Class::BOTH), None);
-            assert_eq!(interest.announced().len(), 1);
+            let entry = interest.announced(id, &index, &mut announced).unwrap();
+            assert_eq!((entry.class, announced.as_str()), (Class::BOTH, name));
             assert_eq!(
                 interest.remove(filter, Class::BOTH).map(|a| a.class),
                 Some(Class::QOS0)
@@ -186,7 +221,7 @@ mod tests {
                 interest.remove(filter, Class::QOS0).map(|a| a.class),
                 Some(Class(0))
             );
-            assert_eq!(interest.announced(), []);
+            assert_eq!(interest.announced(id, &index, &mut announced), None);
             assert_eq!(interest.remove(filter, Class::QOS0), None);
         }
     }

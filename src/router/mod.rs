@@ -3,6 +3,9 @@
 pub mod foreign;
 pub mod index;
 pub mod interest;
+mod subscribers;
+mod table;
+mod tree;
 
 pub use foreign::Foreign;
 pub use index::Index;

@@ -25,6 +25,16 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(u64::from(hard))
 }
 
+/// Descriptors that this process may have.
+pub fn descriptor_limit() -> io::Result<u64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    #[allow(
+        clippy::useless_conversion,
+        reason = "rlim_t has 32 bits on some machines"
+    )]
+    Ok(u64::from(soft))
+}
+
 /// Becomes `user`, for good, with no other groups. Only root may ask for it.
 pub fn become_user(user: Identity) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));

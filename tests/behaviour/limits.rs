@@ -33,7 +33,7 @@ pub const TESTS: &[Test] = &[
         .original_breaks("disconnects who publishes, with 0x80"),
     test!(beyond_the_limit_no_further_topic_is_retained)
         .setup(Setup::With(
-            "allow_anonymous true\nglobal_max_retained_messages 3\nsys_interval 0\n",
+            "allow_anonymous true\nglobal_max_retained_messages 3\nsys_interval 1\n",
         ))
         .original_breaks("has no global_max_retained_messages"),
     test!(an_interval_in_minutes_after_which_retained_messages_are_forgotten_is_accepted)

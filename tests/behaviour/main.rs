@@ -28,6 +28,7 @@ mod retained;
 mod sessions;
 mod shared;
 mod subscribe;
+mod system_topics;
 mod terms;
 mod upgrade;
 mod wills;
@@ -53,6 +54,7 @@ const TABLES: &[&[Test]] = &[
     sessions::TESTS,
     shared::TESTS,
     subscribe::TESTS,
+    system_topics::TESTS,
     upgrade::TESTS,
     terms::TESTS,
     wills::TESTS,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use super::client::{Client, DISCONNECT, connect, publish};
-use super::harness::{Broker, am_root, free_port};
+use super::harness::{Broker, am_root, free_port, status_of};
 
 const EXHAUSTED: &str = "Unable to accept new connection, system socket count has been exceeded.";
 
@@ -271,4 +271,37 @@ fn the_system_asks_silent_peers_where_a_listener_wants_it() {
     broker.wait("no timer", || {
         timer_of(&other).is_some_and(|(is_keepalive, _)| !is_keepalive)
     });
+}
+
+#[test]
+fn without_descriptors_for_a_few_clients_it_does_not_start() {
+    let start = |descriptors: u32| {
+        let port = free_port();
+        let config = format!("listener {port} 127.0.0.1\nallow_anonymous true\nworkers 2\n");
+        Broker::start_with(port, &config, |binary| {
+            let mut command = Command::new("sh");
+            let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+            command.args(["-c", &script, binary]);
+            command
+        })
+    };
+    let mut refused = start(40);
+    assert_eq!(status_of(refused.wait_for_end()), Some(1));
+    let log = refused.log();
+    let (_, needed) = log.split_once("need ").unwrap();
+    let needed: u32 = needed.trim().trim_end_matches('.').parse().unwrap();
+    assert!(
+        log.contains("Error: Only 40 descriptors are allowed (ulimit -n)"),
+        "{log}"
+    );
+    // With as many as it asks for it serves a few.
+    let served = start(needed);
+    served.wait_for_log("running");
+    served.wait("CONNACK", || served.connects());
+    let mut clients: Vec<_> = (0..4)
+        .map(|n| Client::connect(&served, &format!("c{n}")))
+        .collect();
+    for client in &mut clients {
+        client.ping();
+    }
 }

@@ -1,5 +1,6 @@
 //! A client of the simulation: keeps its session as the standard says, and the book.
 
+mod aliases;
 mod doubt;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,6 +13,8 @@ use mosquitto::mqtt::{
     Ack, Connack, Connect, Disconnect, Filter, Packet, PacketId, Properties, PropertiesBuilder,
     Property, Publish, Qos, Subscribe, SubscriptionOptions, Topic, Unsubscribe, Version, Will,
 };
+
+use aliases::Aliases;
 
 use crate::book::{self, Book, Delivery, Fate, Moment, Subscription};
 use crate::groups;
@@ -44,6 +47,9 @@ pub struct Client {
     outgoing: Vec<Outgoing>,
     /// As the broker's CONNACK said.
     receive_maximum: usize,
+    /// Topic aliases that it takes, and those that this connection has brought.
+    pub takes_aliases: u16,
+    aliases: Aliases,
     /// Packet ids of QoS 2 messages that came and were not released.
     received: BTreeSet<u16>,
     /// Packet ids that this connection has brought and that are not answered to the end.
@@ -116,6 +122,8 @@ impl Client {
             next_packet_id: 0,
             outgoing: Vec::new(),
             receive_maximum: 0,
+            takes_aliases: 0,
+            aliases: Aliases::default(),
             received: BTreeSet::new(),
             under_way: BTreeSet::new(),
             owed: VecDeque::new(),
@@ -130,6 +138,7 @@ impl Client {
     pub fn connect(&mut self, pipe: usize, will: Option<(u64, u32)>, at: Moment) -> Vec<u8> {
         self.link = Link::Opening(pipe);
         self.opened = at;
+        self.aliases = Aliases::default();
         self.will = will.map(|(number, _)| number);
         self.will_delay = will.map_or(0, |(_, delay)| delay);
         let payload = self.will.map(|n| n.to_string());
@@ -142,6 +151,9 @@ impl Client {
             }
             if self.takes < u16::MAX {
                 properties.push(Property::ReceiveMaximum(self.takes));
+            }
+            if self.takes_aliases > 0 {
+                properties.push(Property::TopicAliasMaximum(self.takes_aliases));
             }
             if self.will_delay > 0 {
                 will_properties.push(Property::WillDelayInterval(self.will_delay));
@@ -604,6 +616,7 @@ impl Client {
         book: &mut Book,
         at: Moment,
     ) -> Result<(), String> {
+        let topic = self.aliases.topic(publish, self.takes_aliases)?;
         let mut first = true;
         if let Some(id) = publish.packet_id {
             if !self.under_way.insert(id.get()) {
@@ -635,16 +648,15 @@ impl Client {
                 _ => {}
             }
         }
-        let topic = publish.topic.map_or("", Topic::as_str);
         let session = &mut book.sessions[session];
-        let received = if self.shares && groups::is_shared(topic) {
+        let received = if self.shares && groups::is_shared(&topic) {
             &mut session.shared
         } else {
             &mut session.received
         };
         received.push(Delivery {
             number: number.ok_or("a payload that nobody sent")?,
-            topic: topic.to_owned(),
+            topic,
             qos: publish.qos,
             dup: publish.dup,
             retain: publish.retain,

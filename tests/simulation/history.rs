@@ -55,11 +55,13 @@ fn add_client(world: &mut World, at: usize) {
         true => FOREVER,
         false => world.random.one_of(&[FOREVER, FOREVER, 3, 10]),
     };
+    let aliases = world.random.one_of(&[0, 1, 3]);
     let client = &mut world.clients[index];
     client.takes_at_most = window;
     client.shares = shares;
     if version == Version::V5 {
         client.takes = takes;
+        client.takes_aliases = aliases;
         client.takes_at_most = window.min(usize::from(takes));
         client.expiry = expiry;
     }

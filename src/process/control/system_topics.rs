@@ -105,17 +105,11 @@ impl SystemTopics {
     }
 
     fn member(&mut self, one: &MemberFigures, out: &mut Vec<Change>) {
-        let branch = match one.member.slot().checked_sub(1) {
-            None => "store".to_owned(),
-            Some(worker) => {
-                let branch = format!("workers/{worker}");
-                for (name, of) in OF_WORKERS {
-                    self.number(&format!("{branch}/{name}"), of(&one.figures), out);
-                }
-                branch
-            }
+        let (branch, own) = match one.member.slot().checked_sub(1) {
+            None => ("store".to_owned(), OF_THE_STORE),
+            Some(worker) => (format!("workers/{worker}"), OF_WORKERS),
         };
-        for (name, of) in OF_MEMBERS {
+        for (name, of) in own.iter().chain(OF_MEMBERS) {
             self.number(&format!("{branch}/{name}"), of(&one.figures), out);
         }
         self.number(&format!("{branch}/restarts"), one.restarts.into(), out);
@@ -264,6 +258,8 @@ const OF_WORKERS: &[Named] = &[
     ("publish/messages/sent", publishes_sent),
     ("publish/messages/dropped", |f| f.publish_dropped),
 ];
+
+const OF_THE_STORE: &[Named] = &[("retained/dropped", |f| f.retained_dropped)];
 
 const OF_MEMBERS: &[Named] = &[
     ("heap/current", |f| f.heap_current),

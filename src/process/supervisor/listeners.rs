@@ -86,6 +86,14 @@ impl Listeners {
         }
     }
 
+    /// How many sockets there are, for all workers together.
+    pub fn len(&self) -> usize {
+        self.addresses
+            .iter()
+            .map(|(_, sockets)| sockets.len())
+            .sum()
+    }
+
     /// The sockets of one worker, each with the number of its listener.
     pub fn of_worker(&self, index: usize) -> impl Iterator<Item = (u16, Rc<OwnedFd>)> {
         self.addresses

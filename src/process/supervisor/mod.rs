@@ -195,7 +195,7 @@ fn prepare(
     let program = process::open_own_program().map_err(system("open its own program"))?;
     let become_user = startup::identity(&config, log)?;
     // Not being allowed to is no reason not to start.
-    let _ = privileges::raise_descriptor_limit();
+    let raised = privileges::raise_descriptor_limit();
 
     let version = env!("CARGO_PKG_VERSION");
     log.line(
@@ -214,6 +214,9 @@ fn prepare(
     }
     let workers = config.workers.count(machine::cores());
     let listeners = Listeners::bind(&config, workers, log)?;
+    if let Ok(allowed) = raised.or_else(|_| privileges::descriptor_limit()) {
+        startup::check_descriptors(allowed, workers, listeners.len())?;
+    }
     // Only now: a second broker that fails on the port leaves the first one's file alone.
     let pid_file = PidFile::write(&config)?;
 

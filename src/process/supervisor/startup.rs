@@ -7,7 +7,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
-use crate::base::limits::{RING_BYTES_AUTO_MAX, RING_BYTES_AUTO_MIN, RING_MEMORY_SHARE};
+use crate::base::limits::{
+    DESCRIPTORS_CLIENTS_MIN, DESCRIPTORS_OWN, DESCRIPTORS_PER_CHILD, DESCRIPTORS_PER_PEER,
+    RING_BYTES_AUTO_MAX, RING_BYTES_AUTO_MIN, RING_MEMORY_SHARE,
+};
 use crate::base::log::{Log, LogType};
 use crate::config::Config;
 use crate::sys::users::{self, Identity};
@@ -21,6 +24,7 @@ pub enum StartError {
     PidFile,
     LogFile(String),
     System(&'static str, io::Error),
+    Descriptors { allowed: u64, needed: u64 },
 }
 
 impl fmt::Display for StartError {
@@ -35,6 +39,10 @@ impl fmt::Display for StartError {
             Self::LogFile(path) => {
                 write!(f, "Error: Unable to open log file {path} for writing.")
             }
+            Self::Descriptors { allowed, needed } => write!(
+                f,
+                "Error: Only {allowed} descriptors are allowed (ulimit -n), and these workers and listeners need {needed}."
+            ),
             Self::System(what, e) => write!(f, "Error: Unable to {what}: {e}."),
         }
     }
@@ -125,6 +133,23 @@ fn auto_ring_bytes(memory: u64, members: usize) -> u32 {
     1 << bounded.ilog2()
 }
 
+/// Refuses to start where no client could be served. `sockets` listen, for all workers together.
+pub fn check_descriptors(allowed: u64, workers: usize, sockets: usize) -> Result<(), StartError> {
+    let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    // The store and the control process are children too.
+    let (members, sockets) = (number(workers) + 2, number(sockets));
+    let supervisor = DESCRIPTORS_OWN + members * DESCRIPTORS_PER_CHILD + sockets;
+    // While a sibling is down, a worker has its listening sockets too.
+    let own_sockets = sockets.div_ceil(number(workers).max(1)) * 2;
+    let worker =
+        DESCRIPTORS_OWN + members * DESCRIPTORS_PER_PEER + own_sockets + DESCRIPTORS_CLIENTS_MIN;
+    let needed = supervisor.max(worker);
+    if allowed < needed {
+        return Err(StartError::Descriptors { allowed, needed });
+    }
+    Ok(())
+}
+
 /// What a child inherits of the environment: the time zone of its log lines, and whether a panic says where it came
 /// from.
 pub fn environment() -> Vec<CString> {
@@ -140,6 +165,18 @@ pub fn environment() -> Vec<CString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_workers_and_listeners_need_more_descriptors() {
+        assert!(check_descriptors(16, 1, 1).is_err());
+        assert!(check_descriptors(1024, 2, 4).is_ok());
+        assert!(check_descriptors(1024, 56, 56 * 20).is_err());
+        let Err(StartError::Descriptors { needed, .. }) = check_descriptors(16, 2, 4) else {
+            panic!("16 are too few");
+        };
+        assert!(check_descriptors(needed - 1, 2, 4).is_err());
+        assert!(check_descriptors(needed, 2, 4).is_ok());
+    }
 
     #[test]
     fn rings_follow_the_machine() {

@@ -49,9 +49,12 @@ fn there_is_none_before_connack(bench: &Bench<'_>) {
 
 /// A fault in the same segment as CONNECT, which may be seen before CONNACK could be sent.
 fn there_is_none_before_connack_for_what_follows(bench: &Bench<'_>) {
+    let topic = bench.topic("will");
+    let clean = connect(V5, &bench.id("clean"));
     for session in [
-        connect(V5, &bench.id("clean")),
-        super::stored(bench, "stored"),
+        clean.clone(),
+        clean.will(&topic, "x", 1, false),
+        super::stored(bench, "stored").will(&topic, "x", 1, false),
     ] {
         for fault in faults() {
             let mut client = bench.socket();

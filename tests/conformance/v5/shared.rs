@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{stored, with};
 use crate::harness::client::Client;
 use crate::wire::{
-    Got, PUBACK, PUBREC, Publish, V5, connect, packet, property, publish, subscribe,
+    Got, PUBACK, PUBCOMP, PUBREC, PUBREL, Publish, V5, ack, connect, packet, property, publish,
+    subscribe,
 };
 use crate::{Bench, Test, test};
 
@@ -21,6 +22,7 @@ pub const TESTS: &[Test] = &[
     test!(messages_come_at_the_members_qos).checks(&["MQTT-4.8.2-3"]),
     test!(qos_2_is_finished_with_the_same_member).checks(&["MQTT-4.8.2-4"]),
     test!(qos_2_ends_with_its_members_session).checks(&["MQTT-4.8.2-5"]),
+    test!(an_acknowledged_message_goes_to_nobody_else).checks(&["MQTT-4.8.2-1", "MQTT-4.3.2-3"]),
     test!(a_refused_message_goes_to_nobody_else).checks(&["MQTT-4.8.2-6"]),
 ];
 
@@ -198,17 +200,33 @@ fn qos_2_ends_with_its_members_session(bench: &Bench<'_>) {
     group.nobody_else();
 }
 
-fn a_refused_message_goes_to_nobody_else(bench: &Bench<'_>) {
+/// The first member answers with this code; then its connection and its session end.
+fn answered(bench: &Bench<'_>, code: u8) {
     for (qos, first) in [(1, PUBACK), (2, PUBREC)] {
         for session in [connect(V5, &bench.id("clean")), stored(bench, "stored")] {
             let mut group = Group::new(bench, &session, qos);
-            let body = [&group.message.id.to_be_bytes()[..], &[0x83]].concat();
+            let id = group.message.id;
+            let body = [&id.to_be_bytes()[..], &[code]].concat();
             group.first.send(&packet(first, &body));
-            group.nobody_else();
+            if first == PUBREC && code < 0x80 {
+                group.first.expect(Got::Ack(PUBREL, id, 0));
+                group.first.send(&ack(PUBCOMP, id));
+            }
             group.first.ping();
-            group
-                .first
-                .unsubscribe(&shared(&format!("g{qos}"), &bench.topic("t")));
+            group.nobody_else();
+            group.first.drop_connection();
+            bench.client(&session.clean(true)).disconnect();
+            // Time for it to go the wrong way.
+            std::thread::sleep(Duration::from_millis(300));
+            group.second.expect_nothing_from(&mut group.publisher);
         }
     }
+}
+
+fn a_refused_message_goes_to_nobody_else(bench: &Bench<'_>) {
+    answered(bench, 0x83);
+}
+
+fn an_acknowledged_message_goes_to_nobody_else(bench: &Bench<'_>) {
+    answered(bench, 0);
 }

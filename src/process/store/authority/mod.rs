@@ -57,6 +57,8 @@ pub struct Store {
     retained: Retained<Kept>,
     /// Messages on further topics are not being retained, and the log said so.
     refuses_to_retain: bool,
+    /// How many of them the broker published itself.
+    retained_system: usize,
     /// Counts what was retained, so that a subscription knows what came after it.
     retained_stamp: u64,
     /// Clients whose claim waits for the last holder's records to be applied everywhere.
@@ -114,6 +116,7 @@ impl Store {
             groups: Groups::new(seed),
             retained: Retained::default(),
             refuses_to_retain: false,
+            retained_system: 0,
             retained_stamp: 0,
             awaiting_mark: BTreeSet::new(),
             fading: VecDeque::new(),

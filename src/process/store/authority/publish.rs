@@ -8,7 +8,6 @@ use crate::base::log::LogType;
 use crate::ipc::mesh::Message;
 use crate::mqtt::{Qos, Topic};
 use crate::queue::Entry;
-use crate::retained::is_of_broker;
 use crate::ring::{Cx, Mesh};
 
 use super::Store;
@@ -72,14 +71,19 @@ impl Store {
         stored: &mut Option<Rc<StoredMessage>>,
         cx: &mut Cx<'_, M>,
     ) {
+        let is_system = is_system(message);
         if message.payload.is_empty() {
-            self.retained.clear(message.topic);
+            let was_there = self.retained.clear(message.topic).is_some();
+            self.retained_system -= usize::from(is_system && was_there);
             return;
         }
-        if !self.may_retain(message.topic, cx) {
+        if is_system {
+            self.retained_system += usize::from(self.retained.get(message.topic).is_none());
+        } else if !self.may_retain(message.topic, cx) {
             return;
         }
-        let forgotten = self.settings.retain_expiry_secs;
+        // What the broker says of itself is not said again as long as it is true.
+        let forgotten = self.settings.retain_expiry_secs.filter(|_| !is_system);
         let forgotten_at = forgotten.map(|secs| cx.now.after_secs(secs));
         let expiries = [message.expires_at, forgotten_at];
         self.retained_stamp += 1;
@@ -90,18 +94,20 @@ impl Store {
         });
     }
 
-    /// Whether a message may be retained on this topic: there are not too many, or it has one, or it is the broker's own.
+    /// Whether a message may be retained on this topic: there are not too many, or it has one.
     fn may_retain<M: Mesh>(&mut self, topic: &str, cx: &mut Cx<'_, M>) -> bool {
         let most = self.settings.global_max_retained_messages;
-        let is_full = self.retained.len_of_clients() >= most;
-        if is_full && (is_of_broker(topic) || self.retained.get(topic).is_some()) {
+        // What the broker says of itself takes no room from clients.
+        let most = most.saturating_add(self.retained_system);
+        if self.retained.len() >= most && self.retained.get(topic).is_some() {
             return true;
         }
-        if is_full {
+        if self.retained.len() >= most {
             // Some may only wait to be swept away.
             self.retained.sweep(cx.now, RETAINED_SWEEP_STEPS_WHEN_FULL);
         }
-        if self.retained.len_of_clients() < most {
+        let has_room = self.retained.len() < most;
+        if has_room {
             self.refuses_to_retain = false;
             return true;
         }
@@ -169,6 +175,11 @@ impl Store {
             unready.any(|gap| gap.is_late(topic, of, mesh))
         })
     }
+}
+
+/// Whether the broker itself says this of itself. (Clients may publish the state of bridges there.)
+fn is_system(message: &Message<'_>) -> bool {
+    message.publisher == ClientNumber(0) && message.topic.starts_with("$SYS/")
 }
 
 pub(super) fn share(

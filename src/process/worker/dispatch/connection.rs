@@ -15,6 +15,7 @@ use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::ipc::mesh::WillRecord;
 use crate::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 use crate::net::output::Output;
+use crate::router::index::FilterId;
 use crate::session::{Aliases, Credit, Inbound, Terms, Window};
 
 slotmap::new_key_type! {
@@ -150,7 +151,7 @@ pub struct Client {
     pub window: Window,
     /// Of a transient session with shared subscriptions.
     pub shares: Option<Box<Shares>>,
-    pub filters: HashSet<Box<str>, RandomState>,
+    pub filters: HashSet<FilterId, RandomState>,
     /// What it subscribes to and this worker's index does not have, since the store does all for it: counted only,
     /// and only if there is a limit.
     pub filters_at_store: HashSet<Box<str>, RandomState>,

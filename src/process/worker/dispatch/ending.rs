@@ -10,7 +10,7 @@ use crate::base::limits::{EVICTION_READS_MAX, SILENCE_CHECK_SECS};
 use crate::base::log::LogType;
 use crate::config::Config;
 use crate::ipc::mesh::{Class, Message, Release, ToStore, WillFate};
-use crate::mqtt::{DecodeError, Disconnect, Filter, Properties, Property, Reason};
+use crate::mqtt::{DecodeError, Disconnect, Properties, Property, Reason};
 use crate::ring::{Cx, Mesh};
 
 /// What the event loop saw of a connection's end.
@@ -144,7 +144,7 @@ impl Worker {
         match conn.stage {
             Stage::AwaitConnect => {}
             Stage::Claiming => {
-                self.unsubscribe_all(id, &mut conn, cx);
+                self.unsubscribe_all(id, &mut conn);
                 self.release(id, WillFate::Done, None, cx);
             }
             Stage::Connected => self.end_session(id, &mut conn, ending, cx),
@@ -159,7 +159,7 @@ impl Worker {
         ending: Ending,
         cx: &mut Cx<'_, M>,
     ) {
-        self.unsubscribe_all(id, conn, cx);
+        self.unsubscribe_all(id, conn);
         self.give_back_unsent(id, conn, cx);
         let client = &mut conn.client;
         let expiry = Some(client.expiry).filter(|expiry| *expiry != client.expiry_at_connect);
@@ -218,19 +218,6 @@ impl Worker {
             payload: &will.payload,
         };
         self.route(&message, cx);
-    }
-
-    fn unsubscribe_all<M: Mesh>(&mut self, id: ConnId, conn: &mut Connection, cx: &mut Cx<'_, M>) {
-        let filters = std::mem::take(&mut conn.client.filters);
-        let class = self.class_of(conn.client.stored);
-        let mut changes = Vec::new();
-        for filter in filters.iter().filter_map(|name| Filter::new(name)) {
-            if self.local.remove(filter, id).is_some() {
-                self.counted.subscriptions -= u64::from(!conn.client.stored);
-                changes.extend(self.interest.remove(filter, class));
-            }
-        }
-        self.announce(&changes, cx);
     }
 
     /// What this worker wants for a subscription: a transient session everything; a stored one QoS 0 only, the rest

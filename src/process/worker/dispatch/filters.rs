@@ -118,7 +118,8 @@ impl Worker {
         let client = &self.conns.get(id)?.client;
         let (version, name) = (client.version, filter.as_str());
         let most = usize::try_from(client.terms.subscriptions_max).unwrap_or(usize::MAX);
-        let exists = client.filters.contains(name) || client.filters_at_store.contains(name);
+        let is_here = self.local.get(filter, id).is_some();
+        let exists = is_here || client.filters_at_store.contains(name);
         let reason = if client.mount.is_some() && Filter::new(name).is_none() {
             Reason::TopicFilterInvalid
         } else if !exists && client.filters.len() + client.filters_at_store.len() >= most {

@@ -3,7 +3,7 @@
 use super::live::Spot;
 use super::{ConnId, Worker};
 use crate::base::ids::{ClientNumber, Incarnation, MemberId};
-use crate::base::limits::{INDEX_SLICE_BYTES, ORPHANED_WILLS_MAX};
+use crate::base::limits::{INDEX_SLICE_BYTES, INDEX_SLICES_PER_TURN, ORPHANED_WILLS_MAX};
 use crate::base::log::LogType;
 use crate::ipc::mesh::{Message, ToWorker, announce, announcements, kind};
 use crate::mqtt::{Ack, Properties, Topic};
@@ -13,7 +13,8 @@ use crate::router::interest::Announced;
 /// A member that is being told this worker's index, slice by slice.
 pub(super) struct IndexJob {
     member: MemberId,
-    entries: Vec<Announced>,
+    /// Where in the index to go on.
+    next: u32,
 }
 
 impl Worker {
@@ -119,10 +120,7 @@ impl Worker {
     ) {
         self.joining = self.joining.with(member);
         if member != MemberId::STORE {
-            self.index_jobs.push_back(IndexJob {
-                member,
-                entries: self.interest.announced(),
-            });
+            self.index_jobs.push_back(IndexJob { member, next: 0 });
             return;
         }
         self.store_up = true;
@@ -164,31 +162,38 @@ impl Worker {
     /// Every member has drained it. For a worker that changes nothing.
     pub fn member_removed<M: Mesh>(&mut self, _: MemberId, _: Incarnation, _: &mut Cx<'_, M>) {}
 
-    /// Tells members that joined what this worker wants, while there is room for it.
+    /// Tells members that joined what this worker wants, as much as one turn allows and the outbox has room for.
     pub(super) fn send_index<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
-        while cx.mesh.overflow_bytes() == 0 {
-            let Some(job) = self.index_jobs.front_mut() else {
+        let mut text = String::new();
+        for _ in 0..INDEX_SLICES_PER_TURN {
+            let Some(job) = self
+                .index_jobs
+                .front_mut()
+                .filter(|_| cx.mesh.overflow_bytes() == 0)
+            else {
                 return;
             };
             let to = job.member.mask();
             let mut bytes = 0;
-            let mut slice = Vec::new();
-            while bytes < INDEX_SLICE_BYTES {
-                let Some(entry) = job.entries.pop() else {
+            let mut slice: Vec<Announced> = Vec::new();
+            let mut is_last = true;
+            for id in self.local.numbers(job.next) {
+                if bytes >= INDEX_SLICE_BYTES {
+                    is_last = false;
                     break;
-                };
-                bytes += entry.announced_bytes();
-                slice.push(entry);
+                }
+                job.next = id.after();
+                let entry = self.interest.announced(id, &self.local, &mut text);
+                // A number that nobody has costs a look, too.
+                bytes += entry.as_ref().map_or(1, Announced::bytes);
+                slice.extend(entry);
             }
-            let changes: Vec<_> = slice
-                .iter()
-                .filter_map(|entry| self.interest.announcement(entry))
-                .collect();
+            let changes: Vec<_> = slice.iter().map(Announced::announcement).collect();
             if !changes.is_empty() {
                 self.last = announce(cx.mesh, to, &changes, &mut self.scratch);
                 self.last_announcement = self.last;
             }
-            if job.entries.is_empty() {
+            if is_last {
                 self.last = cx.mesh.append(to, kind::INDEX_END, &[]);
                 self.index_jobs.pop_front();
             }

@@ -13,6 +13,7 @@ mod figures;
 mod filters;
 mod forms;
 mod internal;
+mod leaving;
 mod live;
 mod members;
 mod mount;
@@ -39,6 +40,7 @@ use connection::{Connection, LocalSubscription, Stage, Will};
 use ending::Ending;
 pub use ending::HangUp;
 use fan_out::FanOut;
+use leaving::Leaving;
 use members::IndexJob;
 use rates::Pauses;
 use say::Held;
@@ -81,6 +83,8 @@ pub struct Worker {
     joining: MemberMask,
     /// Members that wait for this worker's index.
     index_jobs: VecDeque<IndexJob>,
+    /// Connections that are over, with filters that are still in the index.
+    leaving: VecDeque<Leaving>,
     /// The store is there: claims can be made.
     store_up: bool,
     /// Stored SUBSCRIBEs that the store has not answered: it may match more than it announced.
@@ -147,6 +151,7 @@ impl Worker {
             foreign: Foreign::new(hash),
             joining: MemberMask::NONE,
             index_jobs: VecDeque::new(),
+            leaving: VecDeque::new(),
             store_up: false,
             store_subscribing: 0,
             store_sharing: 0,
@@ -406,6 +411,7 @@ impl Worker {
     /// After the turn's reading and before the flush: what became due meanwhile.
     pub fn end_of_turn<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
         self.send_index(cx);
+        self.take_leave(cx);
         self.take_early_slices(cx);
         self.pass_subacks(cx);
     }
@@ -419,7 +425,9 @@ impl Worker {
 
     /// Whether something is to be done at once, without waiting for an event.
     fn is_due<M: Mesh>(&self, cx: &Cx<'_, M>) -> bool {
-        (!self.index_jobs.is_empty() && cx.mesh.overflow_bytes() == 0) || self.barrier_passed(cx)
+        (!self.index_jobs.is_empty() && cx.mesh.overflow_bytes() == 0)
+            || self.is_leaving(cx)
+            || self.barrier_passed(cx)
     }
 
     /// When `tick` should come at the latest; `None` is whenever something else happens.
@@ -473,7 +481,7 @@ fn kind_bytes_max(stage: Stage, first: Option<u8>) -> usize {
     match first.unwrap_or(0) >> 4 {
         _ if stage == Stage::AwaitConnect => CONTROL_PACKET_BYTES_MAX,
         3 => usize::MAX,
-        8 | 10 => CONTROL_PACKET_BYTES_MAX,
+        8 | 10 | 15 => CONTROL_PACKET_BYTES_MAX,
         _ => SMALL_PACKET_BYTES_MAX,
     }
 }

@@ -150,19 +150,15 @@ impl Worker {
             // Everything comes through the store: one path for each message.
             return false;
         }
-        if self
-            .local
-            .insert(filter, id, subscription)
-            .replaced
-            .is_some()
-        {
+        let inserted = self.local.insert(filter, id, subscription);
+        if inserted.replaced.is_some() {
             return false;
         }
-        conn.client.filters.insert(filter.as_str().into());
+        conn.client.filters.insert(inserted.filter);
         // The store counts those of its sessions.
         self.counted.subscriptions += u64::from(!stored);
         let class = self.class_of(stored);
-        changes.extend(self.interest.add(filter, class));
+        changes.extend(self.interest.add((inserted.filter, filter), class));
         true
     }
 
@@ -500,15 +496,16 @@ impl Worker {
                 LogType::Unsubscribe,
                 format_args!("{} {}", conn.client.id, filter.as_str()),
             );
-            conn.client.filters.remove(filter.as_str());
             conn.client.filters_at_store.remove(filter.as_str());
-            let existed = self.local.remove(*filter, id).is_some();
-            if existed {
+            let removed = self.local.remove(*filter, id);
+            codes.push(unsuback_code(removed.is_some()));
+            if let Some(removed) = removed {
+                conn.client.filters.remove(&removed.filter);
                 self.counted.subscriptions -= u64::from(!stored);
                 let class = self.class_of(stored);
-                changes.extend(self.interest.remove(*filter, class));
+                let number = (removed.filter, *filter);
+                changes.extend(self.interest.remove(number, class));
             }
-            codes.push(unsuback_code(existed));
         }
         self.announce(&changes, cx);
         if !stored && !is_sharing {

@@ -5,7 +5,7 @@ use super::*;
 use crate::base::ids::{ClientNumber, Position};
 use crate::base::limits::{RETAINED_REQUESTS_MAX, RETAINED_WAITING_MAX, SILENCE_CHECK_SECS};
 use crate::base::log::{Log, LogMask};
-use crate::ipc::mesh::{Message, ToStore, ToWorker};
+use crate::ipc::mesh::{Message, ToStore, ToWorker, kind};
 use crate::mqtt::Qos;
 
 /// A mesh whose other members have applied everything; the test decides what is covered.
@@ -528,4 +528,128 @@ fn when_too_much_waits_for_all_those_who_read_least_go_first() {
     assert_eq!(world.worker.connections(), 3);
     world.turn();
     assert_eq!(world.worker.connections(), 3);
+}
+
+/// CONNECT of 5.0 with these properties, not answered yet.
+fn connect_of_5(world: &mut World, properties: &[u8]) -> ConnId {
+    let id = world.open();
+    let length = u8::try_from(properties.len()).unwrap();
+    let mut connect = vec![0x10, 15 + length, 0, 4];
+    connect.extend(b"MQTT");
+    connect.extend([5, 2, 0, 0, length]);
+    connect.extend(properties);
+    connect.extend([0, 2, b'i', b'd']);
+    world.input(id, &connect);
+    id
+}
+
+fn grant(world: &mut World, id: ConnId) {
+    world.store_says(&ToWorker::Grant {
+        claim: id.claim(),
+        client: ClientNumber(1),
+        session_present: false,
+        stored: false,
+        received: vec![],
+    });
+}
+
+fn last_words(world: &mut World) -> Vec<u8> {
+    let (_, rest) = world.worker.pop_closed().unwrap();
+    rest.waiting().flatten().copied().collect()
+}
+
+#[test]
+fn the_reason_is_told_although_an_acknowledgement_is_held() {
+    let mut world = World::new();
+    let id = connect_of_5(&mut world, &[]);
+    grant(&mut world, id);
+    world.worker.output(id).unwrap().consume(usize::MAX);
+    world.mesh.covered = Some(0);
+    // One message that is held, and a packet that only a server sends.
+    world.step(|worker, cx| worker.say_after_last(id, &Packet::Pingresp, cx));
+    assert_eq!(world.worker.conns[id].held, 1);
+    world.input(id, &[0xd0, 0]);
+    let words = last_words(&mut world);
+    assert_eq!((words[0], words[2]), (0xe0, 0x82), "{words:02x?}");
+}
+
+#[test]
+fn nothing_is_said_before_connack() {
+    let mut world = World::new();
+    let id = connect_of_5(&mut world, &[]);
+    world.mesh.covered = Some(0);
+    grant(&mut world, id);
+    assert_eq!(world.worker.conns[id].held, 1, "CONNACK");
+    world.input(id, &[0xd0, 0]);
+    assert_eq!(last_words(&mut world), []);
+}
+
+#[test]
+fn an_alias_that_nobody_uses_costs_no_memory() {
+    let mut world = World::new();
+    let id = connect_of_5(&mut world, &[0x22, 0xff, 0xff]);
+    grant(&mut world, id);
+    let aliases = format!("{:?}", world.worker.conns[id].client.aliases);
+    assert_eq!(aliases, "Aliases { most: 10, given: None }");
+}
+
+#[test]
+fn what_the_broker_itself_says_has_no_limits_and_is_neither_counted_nor_logged() {
+    let mut world = World::new();
+    let mut config = Config::default_local();
+    (config.max_packet_size, config.message_size_limit) = (20, 1);
+    config.retain_available = false;
+    world.worker.set_config(Rc::new(config));
+    world.mesh.said.clear();
+    let id = world.step(|worker, cx| worker.accept_internal(cx));
+    let mut connect = vec![0x10, 19, 0, 4];
+    connect.extend(b"MQTT");
+    connect.extend([4, 2, 0, 0, 0, 7]);
+    connect.extend(b"control");
+    world.input(id, &connect);
+    let mut publish = vec![0x35, 25, 0, 15];
+    publish.extend(b"$SYS/broker/any");
+    publish.extend([0, 1]);
+    publish.extend(b"value!");
+    world.input(id, &publish);
+    world.input(id, &publish);
+    world.input(id, &[0x62, 2, 0, 1]);
+    world.turn();
+    let (kind, bytes) = world.mesh.said.pop().unwrap();
+    assert_eq!(
+        (kind, world.mesh.said.len()),
+        (kind::PUBLISH, 0),
+        "said once, and no claim"
+    );
+    let message = Message::decode(&bytes).unwrap();
+    assert_eq!(
+        (message.topic, message.payload),
+        ("$SYS/broker/any", &b"value!"[..])
+    );
+    let mut answers = Vec::new();
+    for bytes in world.worker.output(id).unwrap().waiting() {
+        answers.extend_from_slice(bytes);
+    }
+    let pubrec = [0x50, 2, 0, 1];
+    let expected = [&[0x20, 2, 0, 0][..], &pubrec, &pubrec, &[0x70, 2, 0, 1]];
+    assert_eq!(answers, expected.concat());
+    world.hang_up(id);
+    assert!(world.mesh.said.is_empty(), "nothing to release");
+    assert_eq!(world.worker.figures(), Figures::default());
+    assert_eq!(world.log.pending(), "");
+}
+
+#[test]
+fn an_internal_client_can_do_nothing_else() {
+    for packet in [&[0x82, 6, 0, 1, 0, 1, b'a', 0][..], &[0x40, 2, 0, 1]] {
+        let mut world = World::new();
+        let id = world.step(|worker, cx| worker.accept_internal(cx));
+        let mut connect = vec![0x10, 12, 0, 4];
+        connect.extend(b"MQTT");
+        connect.extend([4, 2, 0, 0, 0, 0]);
+        world.input(id, &connect);
+        assert!(world.worker.pop_closed().is_none());
+        world.input(id, packet);
+        assert!(world.worker.pop_closed().is_some());
+    }
 }

@@ -489,3 +489,32 @@ fn beyond_the_limit_no_further_topic_is_retained() {
     let slices = world.slices();
     assert!(slices.iter().any(|s| s.2 == ["c", "d"]), "{slices:?}");
 }
+
+#[test]
+fn what_the_broker_says_of_itself_is_retained_beyond_the_limit_and_not_forgotten() {
+    let mut world = World::with(StoreSettings {
+        global_max_retained_messages: 2,
+        retain_expiry_secs: Some(1),
+        ..SETTINGS
+    });
+    let (conn, client) = world.session(0, "id", &[]);
+    let of = |topic: &'static str, publisher: ClientNumber| Message {
+        publisher,
+        ..retain(topic, Qos::ExactlyOnce)
+    };
+    for topic in ["$SYS/a", "$SYS/b", "$SYS/b", "$SYS/c"] {
+        world.publish(conn, &of(topic, ClientNumber(0)));
+    }
+    for topic in ["$SYS/broker/connection/c/state", "a", "b"] {
+        world.publish(conn, &of(topic, client));
+    }
+    assert_eq!(world.store.retained_messages(), 5, "two of the client's");
+    world.now = world.now.after_secs(2);
+    world.request(conn, 1, vec![], "$SYS/#");
+    world.turn();
+    let slices = world.slices();
+    assert!(
+        slices.iter().any(|s| s.2 == ["$SYS/a", "$SYS/b", "$SYS/c"]),
+        "{slices:?}"
+    );
+}

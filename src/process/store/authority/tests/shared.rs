@@ -304,6 +304,31 @@ fn a_persistent_session_completes_its_qos_2_and_gives_back_its_qos_1() {
     assert_eq!(said.next(), None);
 }
 
+/// What a server has begun to send, it sends to the end [MQTT-3.10.4-3].
+#[test]
+fn without_a_group_to_go_back_to_it_stays_with_its_session() {
+    let mut world = World::new();
+    let a = member(&mut world, 0, persistent("a"), (1, "$share/g/+"));
+    publish_all(&mut world, a, &["1"], Qos::AtLeastOnce);
+    given(&mut world);
+    let unsubscribe = ToStore::Unsubscribe {
+        claim: a.claim,
+        request: 4,
+        filters: vec!["$share/g/+"],
+    };
+    world.tell(a, &unsubscribe);
+    world.disconnect(a);
+    world.settle();
+    world.mesh.said.clear();
+    let a = world.claim(0, persistent("a"));
+    let delivered = world.delivered();
+    let again: Vec<_> = delivered
+        .iter()
+        .map(|d| (d.claim, d.packet_id, d.dup, d.message.topic))
+        .collect();
+    assert_eq!(again, [(a.claim, PacketId::new(1), true, "1")]);
+}
+
 #[test]
 fn qos_2_of_a_session_that_ends_is_sent_to_nobody_else() {
     let mut world = World::new();
