@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::limits::QueueLimit;
 use mosquitto::base::clock::Instant;
 use mosquitto::mqtt::{Filter, Qos, RetainHandling, SubscriptionOptions, Topic};
 
@@ -27,6 +28,7 @@ pub struct Publish {
     /// When its first byte left the client; for a will, when its CONNECT did: it may come
     /// before its client has read its CONNACK.
     pub sent: u64,
+    pub sent_at: Instant,
     pub accepted: Option<Moment>,
     /// It was sent again, or its connection was lost before it was accepted: at QoS 1 it may come twice.
     pub resent: bool,
@@ -49,6 +51,10 @@ pub struct Session {
     pub shared: Vec<Delivery>,
     /// The session ended, or something died that may take its messages along.
     pub ended: Option<u64>,
+    /// When the last acknowledgement of a message was sent.
+    pub over: BTreeMap<u64, u64>,
+    /// From when until when the broker surely knew that the client was away.
+    pub away: Vec<(u64, u64)>,
     /// Connections that it has had.
     pub connections: u32,
     pub began: u64,
@@ -83,9 +89,13 @@ pub struct Delivery {
     /// Subscription identifiers, and seconds that are left.
     pub ids: Vec<u32>,
     pub expiry: Option<u32>,
+    /// It came to a client of 5.0, which is told such things.
+    pub is_five: bool,
     pub step: u64,
-    /// When the connection that brought it was opened, and which it was.
-    pub opened: Moment,
+    pub now: Instant,
+    /// When it was sent at the earliest: its connection was open, and the window had room.
+    pub earliest: Instant,
+    /// The connection that brought it.
     pub pipe: usize,
 }
 
@@ -105,8 +115,17 @@ pub struct Book {
     pub sessions: Vec<Session>,
     /// Nothing was killed and no connection lost: QoS 0 arrives too.
     pub calm: bool,
+    /// Wills whose delay cannot have passed before, unless their session ended otherwise.
+    pub not_before: BTreeMap<u64, Instant>,
     /// When the store was killed last: sessions and retained messages of before are gone.
     pub store_death: Option<u64>,
+    /// What a queue may hold, if that matters, and each client's window.
+    pub queue: Option<QueueLimit>,
+    pub windows: BTreeMap<usize, usize>,
+    /// What was seen to be wrong while it happened.
+    pub trouble: Option<String>,
+    /// When everything had been heard that was said.
+    pub rests: Vec<u64>,
     /// Wills by number.
     pub wills: BTreeMap<u64, Fate>,
     /// Sessions that subscribed at the very end to see what is retained.
@@ -147,6 +166,8 @@ impl Book {
             memberships: Vec::new(),
             shared: Vec::new(),
             ended,
+            over: BTreeMap::new(),
+            away: Vec::new(),
             connections: 1,
             began: at.step,
             pipe,
@@ -154,9 +175,18 @@ impl Book {
         self.sessions.len() - 1
     }
 
+    /// A client begins a new session: delays of its wills count no more [MQTT-3.1.3-9].
+    pub fn session_may_end(&mut self, client: usize) {
+        let publishes = &self.publishes;
+        self.not_before
+            .retain(|number, _| publishes[*number as usize].publisher != client);
+    }
+
     /// Everything that the store kept is gone; its wills came to nobody who was promised them.
     pub fn store_died(&mut self, step: u64) {
         self.store_death = Some(step);
+        // Those of connections that stand come as soon as there is another store.
+        self.not_before.clear();
         for session in &mut self.sessions {
             session.ended.get_or_insert(step);
         }

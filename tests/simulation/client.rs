@@ -1,61 +1,86 @@
 //! A client of the simulation: keeps its session as the standard says, and the book.
 
 mod aliases;
+mod connection;
 mod doubt;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use mosquitto::base::clock::Instant;
 use mosquitto::mqtt::decode::decode;
 use mosquitto::mqtt::encode::encode;
 use mosquitto::mqtt::frame::frame;
-use mosquitto::mqtt::property::PropertyId;
 use mosquitto::mqtt::{
-    Ack, Connack, Connect, Disconnect, Filter, Packet, PacketId, Properties, PropertiesBuilder,
-    Property, Publish, Qos, Subscribe, SubscriptionOptions, Topic, Unsubscribe, Version, Will,
+    Ack, Filter, Packet, PacketId, Properties, PropertiesBuilder, Property, Publish, Qos,
+    Subscribe, SubscriptionOptions, Topic, Unsubscribe, Version,
 };
 
-use aliases::Aliases;
-
-use crate::book::{self, Book, Delivery, Fate, Moment, Subscription};
+use crate::book::{self, Book, Delivery, Moment, Subscription};
 use crate::groups;
 use crate::trace::trace;
+use aliases::Aliases;
+use window::Window;
 
-/// What a connection is told whose claim another one superseded.
-const SUPERSEDED: u8 = 0x80;
+/// What DISCONNECT says when another connection has the id, and when the store has died.
+const TAKEN_OVER: u8 = 0x8e;
+const STARTS_OVER: u8 = 0x80;
+/// What clients say to messages that they refuse.
+const QUOTA_EXCEEDED: u8 = 0x97;
 
 pub struct Client {
     pub index: usize,
     pub id: String,
     pub version: Version,
+    /// The session outlives this connection, and this connection begins a new one.
     pub persistent: bool,
+    pub clean: bool,
     /// Seconds that a persistent session of 5.0 outlives its connection.
     pub expiry: u32,
-    /// The Receive Maximum that it sends, and the messages of QoS 1 and 2 that it then may be sent unacknowledged.
+    /// The Receive Maximum that it sends, and what it then may be sent unacknowledged.
     pub takes: u16,
-    pub takes_at_most: usize,
+    pub window: Window,
+    pub aliases: Aliases,
+    /// It comes with and without clean start, and with sessions that last and do not.
+    pub changes: bool,
+    /// It refuses some messages.
+    pub refuses: bool,
+    /// One of its connections may have had a session that lasts; and it was turned away just now.
+    pub ever_lasted: bool,
+    pub may_be_refused: bool,
+    pub turned_away: bool,
+    /// What the last PUBACK said.
+    pub last_code: u8,
     /// It subscribes to groups, and to nothing else that matches what they get.
     pub shares: bool,
     pub link: Link,
     /// When this connection was opened, and the last one lost.
     pub opened: Moment,
     lost: Moment,
+    /// Connections of it may stand that it has left.
+    pub has_rivals: bool,
     /// Connections were lost since before they brought a CONNACK.
     missed_connack: bool,
+    /// One of them may have ended the session or begun one, and whether one may still do so.
+    maybe_ended: bool,
+    may_end: bool,
+    /// Since when the broker surely knows that there is no connection; its session has ended since; that was so when
+    /// this connection was opened.
+    gone: Option<Instant>,
+    has_expired: bool,
+    must_begin: bool,
     /// Which of the book's sessions this is.
     pub session: Option<usize>,
     next_packet_id: u16,
     outgoing: Vec<Outgoing>,
     /// As the broker's CONNACK said.
     receive_maximum: usize,
-    /// Topic aliases that it takes, and those that this connection has brought.
-    pub takes_aliases: u16,
-    aliases: Aliases,
     /// Packet ids of QoS 2 messages that came and were not released.
     received: BTreeSet<u16>,
-    /// Packet ids that this connection has brought and that are not answered to the end.
-    under_way: BTreeSet<u16>,
-    /// Acknowledgements that it has not sent yet, and the packet id that each one frees.
-    owed: VecDeque<(Vec<u8>, Option<u16>)>,
+    /// What came with each packet id.
+    numbers: BTreeMap<u16, u64>,
+    /// Acknowledgements that it has not sent yet.
+    owed: VecDeque<Owed>,
     /// Unanswered SUBSCRIBEs: their filter, and their place among the session's subscriptions in the book.
     subscribing: BTreeMap<u16, (String, usize)>,
     /// Unanswered UNSUBSCRIBEs, and how many SUBSCRIBEs were before them.
@@ -92,6 +117,13 @@ struct Outgoing {
     given_up: bool,
 }
 
+struct Owed {
+    ack: Vec<u8>,
+    packet_id: u16,
+    /// It frees the packet id.
+    is_last: bool,
+}
+
 /// What a client publishes.
 pub struct Say<'a> {
     pub topic: &'a str,
@@ -110,73 +142,40 @@ impl Client {
             id: format!("client{index}"),
             version,
             persistent,
+            clean: !persistent,
             expiry: FOREVER,
             takes: u16::MAX,
-            takes_at_most: usize::MAX,
+            window: Window::new(usize::MAX - 1),
+            aliases: Aliases::default(),
+            changes: false,
+            refuses: false,
+            ever_lasted: false,
+            may_be_refused: false,
+            turned_away: false,
+            last_code: 0,
             shares: false,
             link: Link::Down,
             opened: Moment::default(),
             lost: Moment::default(),
+            has_rivals: false,
             missed_connack: false,
+            maybe_ended: false,
+            may_end: false,
+            gone: None,
+            has_expired: false,
+            must_begin: false,
             session: None,
             next_packet_id: 0,
             outgoing: Vec::new(),
             receive_maximum: 0,
-            takes_aliases: 0,
-            aliases: Aliases::default(),
             received: BTreeSet::new(),
-            under_way: BTreeSet::new(),
+            numbers: BTreeMap::new(),
             owed: VecDeque::new(),
             subscribing: BTreeMap::new(),
             unsubscribing: BTreeMap::new(),
             will: None,
             will_delay: 0,
         }
-    }
-
-    /// CONNECT with a will of this number and delay, if any.
-    pub fn connect(&mut self, pipe: usize, will: Option<(u64, u32)>, at: Moment) -> Vec<u8> {
-        self.link = Link::Opening(pipe);
-        self.opened = at;
-        self.aliases = Aliases::default();
-        self.will = will.map(|(number, _)| number);
-        self.will_delay = will.map_or(0, |(_, delay)| delay);
-        let payload = self.will.map(|n| n.to_string());
-        let topic = format!("will/{}", self.index);
-        let mut properties = PropertiesBuilder::default();
-        let mut will_properties = PropertiesBuilder::default();
-        if self.version == Version::V5 {
-            if self.persistent {
-                properties.push(Property::SessionExpiryInterval(self.expiry));
-            }
-            if self.takes < u16::MAX {
-                properties.push(Property::ReceiveMaximum(self.takes));
-            }
-            if self.takes_aliases > 0 {
-                properties.push(Property::TopicAliasMaximum(self.takes_aliases));
-            }
-            if self.will_delay > 0 {
-                will_properties.push(Property::WillDelayInterval(self.will_delay));
-            }
-        }
-        let connect = Connect {
-            version: self.version,
-            bridge: false,
-            clean_start: !self.persistent,
-            keep_alive: 0,
-            properties: properties.as_properties(),
-            client_id: &self.id,
-            will: payload.as_ref().map(|payload| Will {
-                qos: Qos::AtLeastOnce,
-                retain: false,
-                topic: Topic::new(&topic).unwrap(),
-                payload: payload.as_bytes(),
-                properties: will_properties.as_properties(),
-            }),
-            username: None,
-            password: None,
-        };
-        self.bytes(&Packet::Connect(connect))
     }
 
     fn bytes(&self, packet: &Packet<'_>) -> Vec<u8> {
@@ -220,6 +219,7 @@ impl Client {
             clears: say.clears,
             expiry: say.expiry.filter(|_| self.version == Version::V5),
             sent: at.step,
+            sent_at: at.now,
             accepted: None,
             resent: false,
             will: false,
@@ -246,7 +246,7 @@ impl Client {
     }
 
     fn publish_bytes(
-        &self,
+        &mut self,
         number: u64,
         packet_id: Option<PacketId>,
         dup: bool,
@@ -261,11 +261,16 @@ impl Client {
         if let Some(secs) = publish.expiry {
             properties.push(Property::MessageExpiryInterval(secs));
         }
+        let alias = self.aliases.choose(&publish.topic, number);
+        if let Some((alias, _)) = alias {
+            properties.push(Property::TopicAlias(alias));
+        }
+        let says_topic = alias.is_none_or(|(_, says)| says);
         self.bytes(&Packet::Publish(Publish {
             dup,
             qos: publish.qos,
             retain: publish.retain,
-            topic: Topic::new(&publish.topic),
+            topic: Topic::new(&publish.topic).filter(|_| says_topic),
             packet_id,
             properties: properties.as_properties(),
             payload: payload.as_bytes(),
@@ -365,89 +370,42 @@ impl Client {
         }
     }
 
-    /// DISCONNECT, and the will that it removes, if any. Whether that will comes is open until the broker has read it.
-    pub fn disconnect(
-        &mut self,
-        (with_will, is_alone): (bool, bool),
-        book: &mut Book,
-        at: Moment,
-    ) -> (Vec<u8>, Option<u64>) {
-        let with_will = with_will && self.version == Version::V5;
-        let mut removed = None;
-        if with_will {
-            self.cut(is_alone, book, at);
-        } else if let Some(number) = self.will.filter(|_| matches!(self.link, Link::Up(_))) {
-            book.wills.insert(number, Fate::May);
-            removed = Some(number);
-        }
-        let packet = Packet::Disconnect(Disconnect {
-            code: if with_will { 4 } else { 0 },
-            properties: Properties::NONE,
-        });
-        (self.bytes(&packet), removed)
-    }
-
-    /// The connection ends without a good-bye: its will must come. It may have ended at `at.now` already.
-    /// `is_alone`: no older connection of this client can still take the session over.
-    pub fn cut(&mut self, is_alone: bool, book: &mut Book, at: Moment) {
-        let (Link::Up(_), Some(number)) = (self.link, self.will) else {
-            return;
-        };
-        if book.wills.get(&number) != Some(&Fate::May) {
-            return;
-        }
-        let lives = if self.persistent { self.expiry } else { 0 };
-        let fate = match self.will_delay.min(lives) {
-            0 => Fate::Must,
-            _ if !is_alone => Fate::May,
-            delay => Fate::Delayed(at.now.after_secs(u64::from(delay))),
-        };
-        book.wills.insert(number, fate);
-    }
-
-    /// The connection is gone, for whatever reason; it may be so since `at.now`.
-    pub fn lost(&mut self, book: &mut Book, at: Moment) {
-        trace!(at.step, "client {} lost {:?}", self.index, self.link);
-        if let Some(pipe) = self.link.pipe() {
-            book.pipe_ends.entry(pipe).or_insert(at.step);
-        }
-        match self.link {
-            Link::Up(_) => self.lost = at,
-            // Whether its session went on for a while, it cannot know.
-            _ => {
-                self.missed_connack = true;
-                self.doubt_wills(book);
-            }
-        }
-        self.link = Link::Down;
-        self.subscribing.clear();
-        self.unsubscribing.clear();
-        self.under_way.clear();
-        self.owed.clear();
-        self.will = None;
-        if !self.persistent {
-            self.forget(book, at);
-        }
-    }
-
-    fn forget(&mut self, book: &mut Book, at: Moment) {
-        self.outgoing.clear();
-        self.received.clear();
-        if let Some(session) = self.session.take().and_then(|s| book.sessions.get_mut(s)) {
-            session.ended.get_or_insert(at.step);
-        }
-    }
-
     /// Sends acknowledgements that it owes, in order.
-    pub fn acknowledge(&mut self, most: usize) -> Vec<u8> {
+    pub fn acknowledge(&mut self, most: usize, book: &mut Book, at: Moment) -> Vec<u8> {
         let mut bytes = Vec::new();
         for _ in 0..most.min(self.owed.len()) {
-            if let Some((ack, frees)) = self.owed.pop_front() {
-                bytes.extend(ack);
-                frees.map(|id| self.under_way.remove(&id));
+            let Some(owed) = self.owed.pop_front() else {
+                break;
+            };
+            bytes.extend(owed.ack);
+            match owed.is_last {
+                true => {
+                    self.window.free(owed.packet_id, at.now);
+                    let session = self.session.map(|s| &mut book.sessions[s]);
+                    if let (Some(session), Some(number)) =
+                        (session, self.numbers.remove(&owed.packet_id))
+                    {
+                        session.over.insert(number, at.step);
+                    }
+                }
+                false => self.window.pubrec(owed.packet_id),
             }
         }
         bytes
+    }
+
+    fn owe(&mut self, packet: impl Fn(Ack<'static>) -> Packet<'static>, id: PacketId, code: u8) {
+        let ack = packet(Ack {
+            packet_id: id,
+            code,
+            properties: Properties::NONE,
+        });
+        let is_last = !matches!(ack, Packet::Pubrec(Ack { code: 0, .. }));
+        self.owed.push_back(Owed {
+            ack: self.bytes(&ack),
+            packet_id: id.get(),
+            is_last,
+        });
     }
 
     /// Reads what came; returns how many bytes were packets, and what to answer at once.
@@ -494,9 +452,8 @@ impl Client {
             Packet::Pubrel(ack) => {
                 let id = ack.packet_id.get();
                 self.received.remove(&id);
-                self.under_way.insert(id);
-                let bytes = self.ack(Packet::Pubcomp, ack.packet_id);
-                self.owed.push_back((bytes, Some(id)));
+                self.window.pubrel(id);
+                self.owe(Packet::Pubcomp, ack.packet_id, 0);
             }
             Packet::Suback(suback) => {
                 let asked = self.subscribing.remove(&suback.packet_id.get());
@@ -515,8 +472,9 @@ impl Client {
                 let (filter, before) = asked.ok_or("UNSUBACK for nothing")?;
                 self.subscriptions_ended(&filter, before, book, at);
             }
-            // Nobody takes over but this client itself, and then it reads this connection no more.
-            Packet::Disconnect(_) if !book.calm => {}
+            // Nobody takes over but another connection of this client.
+            Packet::Disconnect(d) if d.code == TAKEN_OVER && self.has_rivals => {}
+            Packet::Disconnect(d) if d.code == STARTS_OVER && book.store_death.is_some() => {}
             other => return Err(format!("for no reason: {other:?}")),
         }
         Ok(())
@@ -534,119 +492,49 @@ impl Client {
         }))
     }
 
-    /// CONNACK: the session begins or goes on, and what was not acknowledged is sent again [MQTT-4.4.0-1].
-    fn connected(
-        &mut self,
-        connack: &Connack<'_>,
-        book: &mut Book,
-        at: Moment,
-    ) -> Result<Vec<u8>, String> {
-        // Another connection of this client has claimed its id meanwhile; this one is about to be closed.
-        if connack.code == SUPERSEDED {
-            return Ok(Vec::new());
-        }
-        if connack.code != 0 {
-            return Err(format!("refused: {connack:?}"));
-        }
-        let maximum = connack.properties.find(PropertyId::ReceiveMaximum);
-        if let Some(Property::ReceiveMaximum(n)) = maximum {
-            self.receive_maximum = usize::from(n);
-        }
-        let Link::Opening(pipe) = self.link else {
-            return Err("CONNACK twice".into());
-        };
-        self.link = Link::Up(pipe);
-        // 3.1 has no such flag: the client can only believe that its session is still there.
-        let session = self.session.map(|s| &book.sessions[s]);
-        let known = session.is_some_and(|s| s.ended.is_none());
-        let is_silent = self.version == Version::V31 && self.persistent;
-        let present = connack.session_present || (is_silent && known);
-        if let Some(number) = self.will {
-            book.wills.insert(number, Fate::May);
-        }
-        self.settle_wills(present, book, at);
-        if !present {
-            self.missed_connack = false;
-            let is_owed = known && self.persistent && at.now < self.expires();
-            if is_owed && book.is_after_store_death(self.opened.step) {
-                return Err("a persistent session is not present any more".into());
-            }
-            self.forget(book, at);
-            let connection = (self.opened, pipe);
-            self.session = Some(book.begin_session(self.index, self.persistent, connection, at));
-            return Ok(Vec::new());
-        }
-        if !self.persistent {
-            return Err("a clean session is present".into());
-        }
-        if std::mem::take(&mut self.missed_connack) && at.now >= self.expires() {
-            self.doubt_session(book, at);
-        }
-        match self.session {
-            Some(session) => book.sessions[session].connections += 1,
-            // Its first CONNACK was lost.
-            None => {
-                let connection = (self.opened, pipe);
-                let new = book.begin_session(self.index, self.persistent, connection, at);
-                self.session = Some(new);
-            }
-        }
-        Ok(self.resend(book))
-    }
-
-    fn resend(&mut self, book: &mut Book) -> Vec<u8> {
-        let mut again = Vec::new();
-        for outgoing in &self.outgoing {
-            let id = PacketId::new(outgoing.packet_id).unwrap();
-            if outgoing.released {
-                again.extend(self.ack(Packet::Pubrel, id));
-            } else {
-                let publish = &mut book.publishes[outgoing.number as usize];
-                publish.resent = true;
-                publish.opened = self.opened.step;
-                again.extend(self.publish_bytes(outgoing.number, Some(id), true, book));
-            }
-        }
-        again
-    }
-
     fn on_publish(
         &mut self,
         publish: &Publish<'_>,
         book: &mut Book,
         at: Moment,
     ) -> Result<(), String> {
-        let topic = self.aliases.topic(publish, self.takes_aliases)?;
-        let mut first = true;
-        if let Some(id) = publish.packet_id {
-            if !self.under_way.insert(id.get()) {
-                return Err(format!("packet id {id} is under way already"));
-            }
-            if self.under_way.len() > self.takes_at_most {
-                return Err(format!("more than {} under way", self.takes_at_most));
-            }
-            if publish.qos == Qos::ExactlyOnce {
-                first = self.received.insert(id.get());
-                self.owed.push_back((self.ack(Packet::Pubrec, id), None));
-            } else {
-                let ack = self.ack(Packet::Puback, id);
-                self.owed.push_back((ack, Some(id.get())));
-            }
-        }
-        let session = self.session.ok_or("no session")?;
-        // What clears a retained message has no payload, so nobody knows which one it is.
-        if !first || publish.payload.is_empty() {
-            return Ok(());
-        }
         let number = std::str::from_utf8(publish.payload).ok();
         let number = number.and_then(|s| s.parse::<u64>().ok());
-        let (mut ids, mut expiry) = (Vec::new(), None);
+        let (mut ids, mut expiry, mut alias) = (Vec::new(), None, None);
         for property in publish.properties.iter() {
             match property {
                 Property::SubscriptionIdentifier(id) => ids.push(id),
                 Property::MessageExpiryInterval(secs) => expiry = Some(secs),
+                Property::TopicAlias(n) => alias = Some(n),
                 _ => {}
             }
+        }
+        let topic = publish.topic.map_or("", Topic::as_str);
+        let topic = self.aliases.resolve(topic, alias)?;
+        let session = self.session.ok_or("no session")?;
+        let refused = self.refuses && number.is_some_and(|n| n % 5 == 0);
+        let code = if refused { QUOTA_EXCEEDED } else { 0 };
+        let (mut first, mut earliest) = (true, self.opened.now);
+        if let Some(id) = publish.packet_id {
+            self.numbers.insert(id.get(), number.unwrap_or(u64::MAX));
+            earliest = self.window.publish(id.get(), publish.payload.len())?;
+            if publish.qos == Qos::ExactlyOnce {
+                // What is refused is over, and its packet id free.
+                first = refused || self.received.insert(id.get());
+                self.owe(Packet::Pubrec, id, code);
+            } else {
+                self.owe(Packet::Puback, id, code);
+            }
+        }
+        let of_session = &book.sessions[session];
+        let mut received = of_session.received.iter().chain(&of_session.shared);
+        // It was refused before, and that was not heard.
+        if refused && publish.dup && received.any(|d| Some(d.number) == number) {
+            return Ok(());
+        }
+        // What clears a retained message has no payload, so nobody knows which one it is.
+        if !first || publish.payload.is_empty() {
+            return Ok(());
         }
         let session = &mut book.sessions[session];
         let received = if self.shares && groups::is_shared(&topic) {
@@ -662,8 +550,10 @@ impl Client {
             retain: publish.retain,
             ids,
             expiry,
+            is_five: self.version == Version::V5,
             step: at.step,
-            opened: self.opened,
+            now: at.now,
+            earliest,
             pipe: self.link.pipe().unwrap_or_default(),
         });
         Ok(())
@@ -676,6 +566,7 @@ impl Client {
         book: &mut Book,
         at: Moment,
     ) -> Result<(), String> {
+        self.last_code = ack.code;
         let is_it = |o: &Outgoing| o.packet_id == ack.packet_id.get() && o.qos == qos;
         let place = self.outgoing.iter().position(is_it);
         let done = self

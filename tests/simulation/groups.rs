@@ -3,6 +3,7 @@
 use mosquitto::mqtt::Qos;
 
 use crate::book::{Book, Delivery, Publish, Session, Subscription};
+use crate::expiry::check_expiry;
 
 /// A group that clients of histories join.
 #[derive(Clone, Copy)]
@@ -126,6 +127,7 @@ impl Book {
         if delivery.retain {
             return Err("nothing is retained for a group".into());
         }
+        check_expiry(delivery, publish)?;
         let group = self
             .group_of(session, delivery)
             .ok_or("it comes from no group")?;

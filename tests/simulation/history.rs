@@ -7,6 +7,7 @@ use mosquitto::mqtt::{Qos, RetainHandling, SubscriptionOptions, Version};
 use crate::book::{Fate, Publish};
 use crate::client::{FOREVER, Link, Say};
 use crate::groups::GROUPS;
+use crate::limits::{QueueLimit, UNLIMITED, choose_limit};
 use crate::world::{DieAt, Random, World};
 
 const QOS: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
@@ -23,16 +24,28 @@ const STORE: u64 = 4;
 pub fn history(seed: u64) -> Result<(), String> {
     let mut random = Random(seed);
     let workers = 1 + random.below(6);
-    let faults = random.below(6) as u64;
+    let mut faults = random.below(6) as u64;
     let mut config = Config::default_local();
     config.max_inflight_messages = random.one_of(&[20, 20, 2, 1]);
-    config.max_queued_messages = 100_000;
+    config.max_queued_messages = UNLIMITED;
+    if random.one_in(5) {
+        config.max_inflight_bytes = random.one_of(&[1, 3, 6]);
+    }
     config.queue_qos0_messages = random.one_in(5);
+    let clients = 3 + random.below(6);
+    choose_limit(&mut random, clients, &mut config);
+    let queue = QueueLimit::of(&config);
     let capacity = random.one_of(&[1, 2, 4, 16, 1000, 1000]);
     let mut world = World::new(random, workers, capacity, config);
+    world.book.queue = queue;
+    world.rests = world.random.one_in(2);
     world.chunk = world.random.one_of(&[1, 7, 200, 200]);
-    for at in 0..3 + world.random.below(6) {
+    for at in 0..clients {
         add_client(&mut world, at);
+    }
+    // A connection that breaks in time has the same look as one that is turned away.
+    if world.is_limited() && world.random.one_in(2) {
+        faults = NOTHING;
     }
     world.settle()?;
     let steps = 400 + world.random.below(1200);
@@ -48,23 +61,36 @@ fn add_client(world: &mut World, at: usize) {
         .one_of(&[Version::V311, Version::V5, Version::V5, Version::V31]);
     let index = world.client(version, at.is_multiple_of(2));
     let window = usize::from(world.config.max_inflight_messages);
-    let takes = world.random.one_of(&[u16::MAX, u16::MAX, 3, 1]);
+    let takes = world.random.one_of(&[u16::MAX, u16::MAX, 3, 2, 1]);
     // What a group is owed is known only as long as its members' sessions are surely there.
-    let shares = world.random.one_in(2);
+    let shares = world.book.queue.is_none() && world.random.one_in(2);
     let expiry = match shares {
         true => FOREVER,
         false => world.random.one_of(&[FOREVER, FOREVER, 3, 10]),
     };
-    let aliases = world.random.one_of(&[0, 1, 3]);
+    let refuses = world.random.one_in(5);
+    let changes = !shares && world.random.one_in(2);
+    let aliases = world.random.one_of(&[0, 0, 1, 2, 20]);
+    let sends_aliases = world.random.one_in(2);
+    let has_bytes = world.config.max_inflight_bytes < 1000;
+    let may_be_refused = world.is_limited();
     let client = &mut world.clients[index];
-    client.takes_at_most = window;
+    client.may_be_refused = may_be_refused;
     client.shares = shares;
+    client.changes = changes;
+    client.window.most = window;
+    client.window.bytes_most = world.config.max_inflight_bytes as usize;
     if version == Version::V5 {
         client.takes = takes;
-        client.takes_aliases = aliases;
-        client.takes_at_most = window.min(usize::from(takes));
+        client.window.most = window.min(usize::from(takes));
         client.expiry = expiry;
+        client.refuses = refuses;
+        client.aliases.takes = aliases;
+        client.aliases.sends = sends_aliases;
     }
+    // Bytes may close the window earlier.
+    let window = if has_bytes { 0 } else { client.window.most };
+    world.book.windows.insert(index, window);
 }
 
 fn step(world: &mut World, faults: u64) -> Result<(), String> {
@@ -72,6 +98,9 @@ fn step(world: &mut World, faults: u64) -> Result<(), String> {
     world.now.0 += world.random.next() % 500_000;
     if world.random.one_in(150) {
         world.now = world.now.after_millis(world.random.next() % 3000);
+    }
+    if world.rests && world.random.one_in(150) {
+        return rest(world);
     }
     match world.random.below(20) {
         0..=11 => some_turn(world),
@@ -99,6 +128,16 @@ fn step(world: &mut World, faults: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// Everything that is under way arrives. Sometimes so much time passes that sessions expire.
+fn rest(world: &mut World) -> Result<(), String> {
+    world.settle()?;
+    if world.random.one_in(3) {
+        world.now = world.now.after_secs(world.random.one_of(&[3, 10]));
+        world.settle()?;
+    }
+    Ok(())
+}
+
 fn some_turn(world: &mut World) {
     let slot = MemberId::new(world.random.below(world.workers + 1)).unwrap();
     let most = 1 + world.random.below(8);
@@ -122,6 +161,12 @@ fn finish(world: &mut World) -> Result<(), String> {
     }
     for _ in 0..4 {
         for client in 0..world.clients.len() {
+            if world.clients[client].changes && world.clients[client].link == Link::Down {
+                (
+                    world.clients[client].persistent,
+                    world.clients[client].clean,
+                ) = (true, false);
+            }
             if world.clients[client].persistent && world.clients[client].link == Link::Down {
                 let slot = world.any_worker();
                 world.connect(client, slot, None);
@@ -130,8 +175,22 @@ fn finish(world: &mut World) -> Result<(), String> {
         world.settle()?;
     }
     time_passes(world)?;
-    look_at_retained(world)?;
-    world.book.check()
+    if world.is_limited() {
+        // Not everybody may be in.
+        for client in &world.clients {
+            if let (Link::Down, Some(session)) = (client.link, client.session) {
+                world.book.sessions[session].ended.get_or_insert(world.step);
+            }
+        }
+        world.book.check_sessions()?;
+    } else {
+        look_at_retained(world)?;
+        world.book.check()?;
+    }
+    if world.random.one_in(3) {
+        world.leave_nothing()?;
+    }
+    Ok(())
 }
 
 /// So long that every will is due whose session did not go on.
@@ -263,8 +322,9 @@ fn publish(world: &mut World, client: usize) {
     if !world.clients[client].has_room() {
         return;
     }
+    let may_retain = world.book.queue.is_none();
     let (topic, retain) = match world.random.below(8) {
-        0 | 1 => (format!("r/{client}"), !world.random.one_in(4)),
+        0 | 1 => (format!("r/{client}"), may_retain && !world.random.one_in(4)),
         5 => (format!("s/{}", world.random.below(2)), false),
         6 | 7 => (format!("v/{}", world.random.below(2)), false),
         n => (format!("a/{}", n % 3), false),
@@ -288,6 +348,7 @@ fn publish(world: &mut World, client: usize) {
 /// A client connects anywhere, perhaps with a will.
 fn come(world: &mut World, client: usize) {
     let slot = world.any_worker();
+    choose_kind(world, client);
     if world.random.one_in(2) {
         return world.connect(client, slot, None);
     }
@@ -301,6 +362,7 @@ fn come(world: &mut World, client: usize) {
         clears: false,
         expiry: None,
         sent: world.step,
+        sent_at: world.now,
         accepted: None,
         resent: false,
         will: true,
@@ -316,9 +378,25 @@ fn come(world: &mut World, client: usize) {
     world.book.publishes[number as usize].pipe = pipe.unwrap_or_default();
 }
 
+/// Some clients come with a new session, or one that ends with the connection, now and then.
+fn choose_kind(world: &mut World, client: usize) {
+    if !world.clients[client].changes {
+        return;
+    }
+    let is_five = world.clients[client].version == Version::V5;
+    let persistent = !world.random.one_in(3);
+    // In 3.x the two are one.
+    let clean = match is_five {
+        true => world.random.one_in(3),
+        false => !persistent,
+    };
+    world.clients[client].persistent = persistent;
+    world.clients[client].clean = clean;
+}
+
 /// Something dies, or is believed to.
 fn fault(world: &mut World, faults: u64) {
-    match world.random.below(5) {
+    match world.random.below(7) {
         0 | 1 => {
             let client = world.random.below(world.clients.len());
             world.close(client);
@@ -339,9 +417,41 @@ fn fault(world: &mut World, faults: u64) {
             let joiner = world.newest;
             die(world, joiner);
         }
+        5 if faults >= TAKEOVERS => storm(world),
+        6 if faults >= WORKERS => die_together(world, faults),
         _ if faults >= STORE && world.random.one_in(3) => die(world, MemberId::STORE),
         _ => {}
     }
+}
+
+/// A few clients come again and again, faster than anybody hears of it.
+fn storm(world: &mut World) {
+    let first = world.random.below(world.clients.len());
+    let second = world.random.below(world.clients.len());
+    for _ in 0..world.random.one_of(&[3, 6, 20]) {
+        let client = world.random.one_of(&[first, first, second]);
+        if world.clients[client].link != Link::Down {
+            world.abandon(client);
+        }
+        come(world, client);
+        for _ in 0..world.random.below(4) {
+            some_turn(world);
+        }
+        if world.is_up(client) {
+            publish(world, client);
+        }
+    }
+}
+
+/// Two workers, or a worker and the store, before anybody hears of either.
+fn die_together(world: &mut World, faults: u64) {
+    let first = world.any_worker();
+    let second = match faults >= STORE && world.random.one_in(6) {
+        true => MemberId::STORE,
+        false => world.any_worker(),
+    };
+    die(world, first);
+    die(world, second);
 }
 
 fn die(world: &mut World, slot: MemberId) {

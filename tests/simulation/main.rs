@@ -15,10 +15,13 @@
 
 mod book;
 mod client;
+mod expiry;
 mod groups;
 mod history;
+mod limits;
 mod mesh;
 mod oracle;
+mod quiet;
 mod scripted;
 mod trace;
 mod turn;

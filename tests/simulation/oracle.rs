@@ -6,18 +6,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use mosquitto::mqtt::Qos;
 
 use crate::book::{Book, Delivery, Fate, Publish, Session, Subscription};
+use crate::expiry::check_expiry;
 
 impl Book {
     /// Checks everything, at the end, when all is quiet.
     pub fn check(&self) -> Result<(), String> {
+        self.check_sessions()?;
+        self.check_readers()
+    }
+
+    /// Checks what is not about those who subscribe at the very end.
+    pub fn check_sessions(&self) -> Result<(), String> {
+        if let Some(trouble) = &self.trouble {
+            return Err(trouble.clone());
+        }
         for (at, session) in self.sessions.iter().enumerate() {
             let who = format!("session {at} of client {}", session.client);
             self.check_session(session)
                 .map_err(|e| format!("{who}: {e}"))?;
         }
         self.check_groups()?;
-        self.check_wills()?;
-        self.check_readers()
+        self.check_wills()
     }
 
     fn check_session(&self, session: &Session) -> Result<(), String> {
@@ -30,6 +39,9 @@ impl Book {
         self.check_order(session)?;
         self.check_will_order(session)?;
         self.check_loss(session)?;
+        self.check_queue(session)?;
+        self.check_nothing_expires_early(session)?;
+        self.check_no_will_comes_early(session)?;
         self.check_retained_times(session)?;
         self.check_retained_or_live(session)?;
         self.check_no_older_after_newer(session)
@@ -124,10 +136,11 @@ impl Book {
             }
             let publish = self.publish_of(delivery)?;
             // One that was sent before it was owed, and again afterwards, may come late; so may one of which the first
-            // copy expired, was lost at QoS 0, or waits at another QoS.
+            // copy expired, was lost at QoS 0 or to a full queue, or waits at another QoS.
             let is_other = |d: &Delivery| d.number == delivery.number && d.qos != delivery.qos;
             let may_be_late = !session.was_owed(publish)
                 || publish.may_expire()
+                || self.queue.is_some()
                 || delivery.qos == Qos::AtMostOnce
                 || session.received.iter().any(is_other);
             if publish.will || (publish.resent && may_be_late) {
@@ -188,7 +201,8 @@ impl Book {
                 }
                 _ => publish.accepted.is_some(),
             };
-            if owed && !came.contains(&(number as u64)) {
+            let is_missing = owed && !came.contains(&(number as u64));
+            if is_missing && !self.may_be_dropped(session, publish) {
                 return Err(format!(
                     "message {number} is missing: {publish:?}, subscribed at {qos:?}"
                 ));
@@ -315,7 +329,8 @@ impl Book {
                             && s.takes(session.client, publish)
                             && s.stood(publish, u64::MAX - 1)
                     });
-                if observes && *fate == Fate::Must && times == 0 {
+                let is_missing = observes && *fate == Fate::Must && times == 0;
+                if is_missing && !self.may_be_dropped(session, publish) {
                     return Err(format!(
                         "session {at}: will {number} of client {} did not come",
                         publish.publisher
@@ -423,28 +438,6 @@ fn check_ids(delivery: &Delivery, possible: &[u32]) -> Result<(), String> {
     match delivery.ids.iter().find(wrong) {
         Some(id) => Err(format!("with identifier {id}, possible are {possible:?}")),
         None => Ok(()),
-    }
-}
-
-/// The expiry goes on counting in the broker [MQTT-3.3.2-6]; what has expired is not sent any more.
-fn check_expiry(delivery: &Delivery, publish: &Publish) -> Result<(), String> {
-    let (Some(secs), false) = (publish.expiry, delivery.dup) else {
-        return Ok(());
-    };
-    let Some(accepted) = publish.accepted else {
-        return Ok(());
-    };
-    // It cannot have waited less than from its PUBACK until the connection was opened that brought it.
-    let waited = delivery.opened.now.since(accepted.now);
-    if !publish.resent && waited.as_secs() >= u64::from(secs) {
-        return Err(format!("sent {waited:?} after it came"));
-    }
-    match delivery.expiry {
-        Some(left) if left > secs => Err("it lives longer than at first".into()),
-        Some(left) if !publish.resent && u64::from(left) > u64::from(secs) - waited.as_secs() => {
-            Err("the time that it waited does not count".into())
-        }
-        _ => Ok(()),
     }
 }
 

@@ -325,6 +325,7 @@ impl World {
         while let Some(conn) = worker.pop_dirty() {
             member.writable.insert(conn);
         }
+        let mut came_in = false;
         let mut written = Vec::new();
         let mut closed = BTreeMap::new();
         while let Some((conn, mut output)) = worker.pop_closed() {
@@ -351,9 +352,16 @@ impl World {
                 }
                 bytes = drain(output);
             }
+            if let [0x20, _, _, 0, ..] = bytes[..] {
+                came_in = true;
+                pipe.let_in = true;
+            }
             if !pipe.client_closed {
                 pipe.to_client.extend(bytes);
             }
+        }
+        if came_in {
+            self.note_let_in();
         }
         for conn in written {
             self.step_member(member, |brain, cx| {

@@ -78,13 +78,15 @@ pub struct Member {
 pub struct Pipe {
     pub slot: MemberId,
     /// Whose it is; nobody's in a script.
-    client: Option<usize>,
+    pub client: Option<usize>,
     /// Who accepted it.
     pub accepted: Option<(Incarnation, ConnId)>,
     pub to_broker: VecDeque<u8>,
     pub to_client: Vec<u8>,
     pub client_closed: bool,
     pub broker_closed: bool,
+    /// Its CONNACK says 0.
+    pub let_in: bool,
     /// The client reads nothing, and all buffers between are full.
     pub takes_nothing: bool,
     /// The will that a DISCONNECT at the end of `to_broker` removes.
@@ -102,11 +104,15 @@ pub struct World {
     pub dead: BTreeMap<Life, BTreeSet<Life>>,
     pub pipes: BTreeMap<usize, Pipe>,
     next_pipe: usize,
+    /// Clients by connections that may be in, or on their way.
+    pub standing: BTreeMap<usize, usize>,
     pub clients: Vec<Client>,
     pub book: Book,
     pub log: Log,
     pub config: Rc<Config>,
     pub workers: usize,
+    /// It comes to rest now and then.
+    pub rests: bool,
     /// The member that started last.
     pub newest: MemberId,
     /// Bytes that are read from a connection at once, at most.
@@ -148,6 +154,7 @@ impl World {
             dead: BTreeMap::new(),
             pipes: BTreeMap::new(),
             next_pipe: 0,
+            standing: BTreeMap::new(),
             clients: Vec::new(),
             book: Book {
                 calm: true,
@@ -156,6 +163,7 @@ impl World {
             log: Log::new(mask),
             config: Rc::new(config),
             workers,
+            rests: false,
             newest: MemberId::STORE,
             chunk: 200,
             heard: 0,
@@ -316,6 +324,7 @@ impl World {
             to_client: Vec::new(),
             client_closed: false,
             broker_closed: false,
+            let_in: false,
             takes_nothing: false,
             good_bye: None,
         };
@@ -330,8 +339,9 @@ impl World {
             "client {client} connects to {slot}, will {will:?}"
         );
         let key = self.dial(Some(client), slot);
+        self.standing.insert(key, client);
         let at = self.moment();
-        let bytes = self.clients[client].connect(key, will, at);
+        let bytes = self.clients[client].connect(key, will, &mut self.book, at);
         self.write(key, &bytes);
     }
 
@@ -425,12 +435,22 @@ impl World {
         pipe.to_client.splice(0..0, bytes[used..].iter().copied());
         self.heard += used;
         pipe.to_broker.extend(answer);
-        if pipe.broker_closed && pipe.to_client.is_empty() {
-            if self.book.calm {
+        let is_over = pipe.broker_closed && pipe.to_client.is_empty();
+        if std::mem::take(&mut self.clients[client].turned_away) {
+            self.check_refusal(client)?;
+        } else if is_over && self.book.calm {
+            // Too many connections are closed without a word.
+            if self.is_limited() && matches!(self.clients[client].link, Link::Opening(_)) {
+                self.check_refusal(client)?;
+            } else {
                 return Err(format!("client {client} was cut off for no reason"));
             }
+        }
+        if is_over {
             let at = self.end_of(client);
-            self.cut(client);
+            if self.is_up(client) {
+                self.cut(client);
+            }
             self.pipes.remove(&key);
             self.clients[client].lost(&mut self.book, at);
         }
@@ -439,7 +459,8 @@ impl World {
 
     /// A client sends up to `most` of the acknowledgements that it owes.
     pub fn client_acknowledges(&mut self, client: usize, most: usize) {
-        let bytes = self.clients[client].acknowledge(most);
+        let at = self.moment();
+        let bytes = self.clients[client].acknowledge(most, &mut self.book, at);
         self.send(client, &bytes);
     }
 
@@ -460,7 +481,7 @@ impl World {
             let now = self.fingerprint();
             still = if now == before { still + 1 } else { 0 };
             if still > 4 {
-                return Ok(());
+                return self.come_to_rest();
             }
             before = now;
         }

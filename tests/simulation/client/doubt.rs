@@ -35,15 +35,17 @@ impl Client {
     pub(super) fn doubt_session(&mut self, book: &mut Book, at: Moment) {
         let Some(old) = self.session else { return };
         let pipe = self.link.pipe().unwrap_or_default();
-        let new = book.begin_session(self.index, self.persistent, (self.opened, pipe), at);
+        let new = book.begin_session(self.index, true, (self.opened, pipe), at);
         book.sessions[old].ended.get_or_insert(at.step);
-        let mut subscriptions = book.sessions[old].subscriptions.clone();
-        for subscription in &mut subscriptions {
+        let of_old = &book.sessions[old];
+        let mut both = [of_old.subscriptions.clone(), of_old.memberships.clone()];
+        for subscription in both.iter_mut().flatten() {
             subscription.from = None;
             subscription.until.get_or_insert(at.step);
         }
+        let [subscriptions, memberships] = both;
         book.sessions[new].subscriptions = subscriptions;
-        book.sessions[new].began = book.sessions[old].began;
+        book.sessions[new].memberships = memberships;
         self.session = Some(new);
         self.received.clear();
         // Packet ids are to be free again on the other side too.
