@@ -371,6 +371,12 @@ impl<T: Default, C> Directory<T, C> {
         true
     }
 
+    /// Whether a connection that may still live holds this id or waits for it.
+    pub fn is_wanted(&self, id: &str) -> bool {
+        let client = self.by_id.get(id).and_then(|c| self.clients.get(c));
+        client.is_some_and(|entry| entry.seated().is_connected())
+    }
+
     /// The client whose id this connection holds.
     pub fn held_by(&self, key: ClaimKey) -> Option<ClientNumber> {
         let client = *self.claims.get(&name(key))?;

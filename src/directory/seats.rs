@@ -42,7 +42,7 @@ impl Seated {
             .chain(waiting.filter(|w| Some(*w) != holder))
     }
 
-    fn is_connected(self) -> bool {
+    pub fn is_connected(self) -> bool {
         self.listeners.iter().any(Option::is_some)
     }
 

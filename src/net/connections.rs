@@ -58,6 +58,8 @@ pub enum Received<'a> {
     Nothing,
     /// The client closed its side. Told once.
     Eof,
+    /// Bytes behind which there is nothing but the end, which is still to be told.
+    Last(&'a [u8]),
     /// The connection is broken. Told once.
     Error(ErrorKind),
 }
@@ -192,7 +194,13 @@ impl<K: Key> Connections<K> {
                     connection.queued = true;
                     self.readable.push_back(key);
                 }
-                Received::Bytes(self.buffer.get(..n).unwrap_or(&[]))
+                // Once the end has come nothing follows it, and a read with room to spare took all that was before it.
+                let is_last = n < self.buffer.len() && connection.hung_up;
+                let bytes = self.buffer.get(..n).unwrap_or(&[]);
+                match is_last {
+                    true => Received::Last(bytes),
+                    false => Received::Bytes(bytes),
+                }
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => Received::Nothing,
             Err(e) => {
@@ -413,7 +421,7 @@ mod tests {
         client.write_all(b"last words").unwrap();
         drop(client);
         bench.wait_readable(key);
-        assert_eq!(bench.connections.read(key), Received::Bytes(b"last words"));
+        assert_eq!(bench.connections.read(key), Received::Last(b"last words"));
         bench.wait_readable(key);
         assert_eq!(bench.connections.read(key), Received::Eof);
         assert_eq!(bench.connections.read(key), Received::Nothing);
@@ -562,7 +570,7 @@ mod tests {
             }
         }
         assert!(output.is_empty());
-        assert_eq!(bench.connections.read(key), Received::Bytes(b"sent before"));
+        assert_eq!(bench.connections.read(key), Received::Last(b"sent before"));
         bench.wait_readable(key);
         assert!(matches!(
             bench.connections.read(key),

@@ -202,7 +202,7 @@ fn beyond_the_memory_limit_connections_and_messages_are_refused_until_there_is_r
     let mut other = bench.clean(V5, "other");
     other.subscribe(&bench.topic("small"), 1);
     let large = Publish {
-        payload: vec![b'x'; 100_000],
+        payload: vec![b'x'; 20_000],
         ..publish(&topic, "", 1, 1)
     };
     let mut accepted = 0;

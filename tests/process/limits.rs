@@ -5,7 +5,7 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 
-use super::client::{Client, connect};
+use super::client::{Client, connect, publish};
 use super::harness::{Broker, free_port};
 
 /// Reads these lines too from now on.
@@ -64,4 +64,35 @@ fn silent_connections_do_not_pile_up() {
     assert_eq!(third.rest(), [0; 0], "closed at once");
     drop(silent);
     broker.wait("room", || Client::open(&broker).is_let_in("id"));
+}
+
+/// A worker that is slow finds connections that their clients have given up. They may have come back elsewhere since.
+#[test]
+fn a_connection_that_was_given_up_unread_takes_nothing_over() {
+    let broker = Broker::start("");
+    let mut holder = Client::connect(&broker, "id");
+    let workers = [
+        broker.member("mosquitto: worker 0"),
+        broker.member("mosquitto: worker 1"),
+    ];
+    for worker in workers {
+        kill(worker, Signal::SIGSTOP).unwrap();
+    }
+    for _ in 0..6 {
+        Client::open(&broker).send(&connect(4, "id"));
+    }
+    // What came with the CONNECT counts, however late it is read.
+    let mut given_up = Client::open(&broker);
+    given_up.send(&connect(4, "other"));
+    given_up.send(&publish("t", None, b"x"));
+    drop(given_up);
+    for worker in workers {
+        kill(worker, Signal::SIGCONT).unwrap();
+    }
+    broker.wait_for_log("as other");
+    for n in 0..6 {
+        Client::connect(&broker, &format!("next{n}")).ping();
+    }
+    holder.ping();
+    assert!(!broker.log().contains("taken over"), "{}", broker.log());
 }

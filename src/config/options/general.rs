@@ -157,7 +157,7 @@ pub static ROWS: &[Row] = &[
             max: i32::MAX as i64,
         },
         "0",
-        "Topics that may have a retained message; 0 is no limit. Beyond it a message on another topic is sent to \
+        "Topics that may have a retained message, those below $SYS apart; 0 is no limit. Beyond it a message on another topic is sent to \
          subscribers but not retained, and the log says so. Those that are retained can always be replaced and cleared. \
          Only here, not in the original.",
     )

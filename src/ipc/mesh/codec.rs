@@ -351,6 +351,7 @@ fn put_claim(claim: &Claim<'_>, out: &mut Vec<u8>) {
     out.put_u16(claim.listener);
     out.put_str(claim.client_id);
     out.put_u8(u8::from(claim.clean_start));
+    out.put_u8(u8::from(claim.is_pointless));
     out.put_u32(claim.expiry);
     out.put_u16(claim.receive_maximum);
     out.put_u8(u8::from(claim.will.is_some()));
@@ -368,6 +369,7 @@ fn take_claim<'a>(r: &mut Reader<'a>) -> Result<Claim<'a>, WireError> {
     let listener = r.u16()?;
     let client_id = r.str()?;
     let clean_start = r.u8()? != 0;
+    let is_pointless = r.u8()? != 0;
     let expiry = r.u32()?;
     let receive_maximum = r.u16()?;
     let will = if r.u8()? == 0 {
@@ -388,6 +390,7 @@ fn take_claim<'a>(r: &mut Reader<'a>) -> Result<Claim<'a>, WireError> {
         listener,
         client_id,
         clean_start,
+        is_pointless,
         expiry,
         receive_maximum,
         will,

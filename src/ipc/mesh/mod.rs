@@ -143,6 +143,8 @@ pub struct Claim<'a> {
     pub listener: u16,
     pub client_id: &'a str,
     pub clean_start: bool,
+    /// The client has closed its end, and has said nothing else: nobody needs to make room for it.
+    pub is_pointless: bool,
     /// Seconds that the session outlives the connection; `u32::MAX` is for ever, 0 is a transient session.
     pub expiry: u32,
     /// QoS 1 and 2 messages that may be unacknowledged towards this client.

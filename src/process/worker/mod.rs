@@ -304,6 +304,12 @@ impl Loop {
                 self.member.with_cx(|brain, cx| brain.input(id, bytes, cx));
                 return Some(bytes.len());
             }
+            Received::Last(bytes) => {
+                let input =
+                    |brain: &mut Worker, cx: &mut Cx<'_, _>| brain.last_input(id, bytes, cx);
+                self.member.with_cx(input);
+                return Some(bytes.len());
+            }
             Received::Nothing => return None,
             Received::Eof => self.hang_up(id, HangUp::Eof),
             Received::Error(kind) => self.hang_up(id, HangUp::Error(kind)),

@@ -80,6 +80,7 @@ fn to_store() -> Vec<ToStore<'static>> {
             listener: 2,
             client_id: "id",
             clean_start: true,
+            is_pointless: true,
             expiry: 9,
             receive_maximum: 20,
             will: Some(will),

@@ -48,6 +48,10 @@ impl Store {
         if !self.reads(key) {
             return;
         }
+        // It waited so long to be read that its client has given it up, and may have come back on another connection.
+        if claim.is_pointless && self.directory.is_wanted(claim.client_id) {
+            return self.refuse(key, Refusal::Superseded, cx);
+        }
         let asked = Asked {
             clean_start: claim.clean_start,
             expiry: claim.expiry,

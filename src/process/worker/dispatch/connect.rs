@@ -128,6 +128,7 @@ impl Worker {
             listener: conn.from.listener,
             client_id: &client.id,
             clean_start: client.clean_start,
+            is_pointless: conn.is_pointless,
             expiry: client.expiry,
             receive_maximum: terms.receive_maximum,
             will: client.will.as_ref().map(Will::record),

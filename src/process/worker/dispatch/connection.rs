@@ -87,6 +87,9 @@ pub struct Connection {
     pub client: Client,
     /// The start of a packet whose end has not come yet, or what waits for the store's answer.
     pub partial: Vec<u8>,
+    /// The client has closed its end, and all that it said has been read; and it said nothing but CONNECT.
+    pub has_ended: bool,
+    pub is_pointless: bool,
     pub output: Output,
     /// Bytes that may wait for it.
     pub output_bytes_max: usize,
@@ -215,6 +218,8 @@ impl Connection {
             stage: Stage::AwaitConnect,
             client: Client::unknown(),
             partial: Vec::new(),
+            has_ended: false,
+            is_pointless: false,
             output: Output::default(),
             output_bytes_max,
             dirty: false,

@@ -126,7 +126,7 @@ impl Worker {
             // Nobody need be told, and the store never knew of it.
             return self.closed.push_back((id, conn.output));
         }
-        if conn.stage != Stage::Connected {
+        if conn.stage != Stage::Connected && !conn.from.is_internal() {
             self.strangers.left(conn.from.listener);
         }
         self.backlog.change(conn.client.window.waiting_bytes(), 0);

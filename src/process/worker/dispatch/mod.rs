@@ -244,6 +244,14 @@ impl Worker {
         self.stored_requests.len() + self.retained.len() + self.suback_codes
     }
 
+    /// As [`Worker::input`], and the client has closed its end behind them. That is still to be told.
+    pub fn last_input<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.has_ended = true;
+        }
+        self.input(id, bytes, cx);
+    }
+
     /// Bytes came from a client. All of them are taken.
     pub fn input<M: Mesh>(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_, M>) {
         self.take_input(id, bytes, cx);
@@ -322,6 +330,10 @@ impl Worker {
                 count_packet(&mut self.counted.received, found.first);
             }
             used += found.len;
+            let is_all = used == bytes.len();
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.is_pointless = conn.has_ended && conn.stage == Stage::AwaitConnect && is_all;
+            }
             match decode::decode(found, version) {
                 Ok(packet) => self.packet(id, packet, cx),
                 Err(e) => self.malformed(id, e, cx),

@@ -317,6 +317,26 @@ fn the_operator_may_limit_how_long_sessions_last() {
 }
 
 #[test]
+fn rule_24_a_connection_that_is_over_already_evicts_nobody() {
+    let mut world = World::new();
+    let over = |id| Claim {
+        is_pointless: true,
+        ..persistent(id)
+    };
+    let (holder, _) = world.connect(0, persistent("id"));
+    let late = world.claim(1, over("id"));
+    assert_eq!(refused(&mut world, late), Some(Refusal::Superseded));
+    assert!(world.said_to(holder).is_empty());
+    world.disconnect(holder);
+    let alone = world.claim(1, over("id"));
+    assert_eq!(
+        grant(&mut world, alone),
+        Some((true, true)),
+        "it harms nobody"
+    );
+}
+
+#[test]
 fn a_new_limit_holds_for_sessions_that_wait_already() {
     let mut world = World::new();
     let (connected, _) = world.connect(0, persistent("connected"));

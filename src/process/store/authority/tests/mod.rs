@@ -433,6 +433,7 @@ fn transient(id: &str) -> Claim<'_> {
         listener: 0,
         client_id: id,
         clean_start: true,
+        is_pointless: false,
         expiry: 0,
         receive_maximum: 65_535,
         will: None,
