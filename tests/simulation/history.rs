@@ -112,6 +112,8 @@ fn step(world: &mut World, faults: u64) -> Result<(), String> {
             let client = world.random.below(world.clients.len());
             world.client_reads(client)?;
         }
+        // Behind slow clients queues fill.
+        15..=16 if world.book.queue.is_some() && !world.random.one_in(6) => {}
         15..=16 => {
             let client = world.random.below(world.clients.len());
             let most = 1 + world.random.below(3);
