@@ -161,7 +161,8 @@ pub const CHILD_HELLO_WITHIN_SECS: u64 = 10;
 pub const HEARTBEAT_MILLIS: u64 = 500;
 /// Milliseconds between two looks of the supervisor at the hearts.
 pub const HEARTBEAT_CHECK_MILLIS: u64 = 250;
-/// Consecutive looks, each on time, that find a heart unmoved: then the child is killed.
+/// Consecutive looks, each on time, that find a heart unmoved: then the child is killed. The time in which no processor
+/// was free for it does not count.
 pub const HEARTBEAT_MISSED_MAX: u32 = 6;
 /// So many deaths of one child within [`DEATHS_WITHIN_SECS`], and its successor is held back.
 pub const DEATHS_BEFORE_HOLD_BACK: usize = 5;
