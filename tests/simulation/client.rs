@@ -197,6 +197,27 @@ impl Client {
         }
     }
 
+    /// At rest nothing is left open, as long as this is surely the session that the broker keeps.
+    pub fn check_answers(&self, book: &Book) -> Result<(), String> {
+        let (Link::Up(_), Some(session)) = (self.link, self.session) else {
+            return Ok(());
+        };
+        if book.sessions[session].ended.is_some() {
+            return Ok(());
+        }
+        let outgoing: Vec<_> = self.outgoing.iter().map(|o| o.packet_id).collect();
+        let subscribing: Vec<_> = self.subscribing.keys().collect();
+        let unsubscribing: Vec<_> = self.unsubscribing.keys().collect();
+        let open = format!(
+            "{outgoing:?} {subscribing:?} {unsubscribing:?} {:?}",
+            self.received
+        );
+        match open.as_str() {
+            "[] [] [] {}" => Ok(()),
+            _ => Err(format!("client {} has no answers: {open}", self.index)),
+        }
+    }
+
     pub fn unacknowledged(&self) -> usize {
         self.outgoing.len() + self.owed.len()
     }

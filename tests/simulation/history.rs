@@ -38,7 +38,11 @@ pub fn history(seed: u64) -> Result<(), String> {
     let capacity = random.one_of(&[1, 2, 4, 16, 1000, 1000]);
     let mut world = World::new(random, workers, capacity, config);
     world.book.queue = queue;
-    world.rests = world.random.one_in(2);
+    // What is dropped is judged from one rest to the next.
+    world.rests = match queue {
+        Some(_) => world.random.one_of(&[30, 150]),
+        None => world.random.one_of(&[0, 150]),
+    };
     world.chunk = world.random.one_of(&[1, 7, 200, 200]);
     for at in 0..clients {
         add_client(&mut world, at);
@@ -99,7 +103,7 @@ fn step(world: &mut World, faults: u64) -> Result<(), String> {
     if world.random.one_in(150) {
         world.now = world.now.after_millis(world.random.next() % 3000);
     }
-    if world.rests && world.random.one_in(150) {
+    if world.rests > 0 && world.random.one_in(world.rests) {
         return rest(world);
     }
     match world.random.below(20) {

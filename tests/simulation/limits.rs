@@ -33,6 +33,8 @@ pub fn choose_limit(random: &mut Random, clients: usize, config: &mut Config) {
         2 => config.listeners[0].max_connections = most,
         3 | 4 => {
             config.max_queued_messages = random.one_of(&[1, 2, 5]);
+            // Behind small windows they fill.
+            config.max_inflight_messages = random.one_of(&[1, 2]);
             config.queue_qos0_messages = false;
             if random.one_in(2) {
                 config.queue_policy = QueuePolicy::DropOldest;
@@ -221,7 +223,7 @@ impl Book {
         let is_always_there = session.connections == 1 || !session.persistent;
         let least = limit.messages + if is_always_there { window } else { 0 };
         let rests: Vec<u64> = [0].into_iter().chain(self.rests.iter().copied()).collect();
-        rests.windows(2).any(|span| {
+        let is_full = rests.windows(2).any(|span| {
             let [from, until] = *span else { return false };
             // The newest is dropped when it comes, the oldest at any time later.
             let is_its_turn = match limit.drops_oldest {
@@ -229,7 +231,23 @@ impl Book {
                 false => from <= publish.sent && until >= publish.sent,
             };
             is_its_turn && self.may_wait(session, from, until) > least
-        })
+        });
+        // What was on the wire when a client left takes places too, and cannot be dropped.
+        let is_oldest = limit.drops_oldest && is_always_there;
+        is_full && (!is_oldest || self.may_follow_in_queue(session, publish) >= limit.messages)
+    }
+
+    /// How many messages may have come to a session after this one. The oldest goes when as many as the queue holds did.
+    fn may_follow_in_queue(&self, session: &Session, publish: &Publish) -> usize {
+        let rests = self.rests.iter().filter(|rest| **rest <= publish.sent);
+        let before = rests.max().copied().unwrap_or(0);
+        let later = |p: &&Publish| p.sent >= before && session.may_want(p);
+        // Itself is among them.
+        self.publishes
+            .iter()
+            .filter(later)
+            .count()
+            .saturating_sub(1)
     }
 
     /// Who was away gets no more of what was sent meanwhile than a queue may hold.
@@ -256,17 +274,23 @@ impl Book {
     /// How many messages may have been under way to a session between two moments, those dropped included.
     fn may_wait(&self, session: &Session, from: u64, until: u64) -> usize {
         let may_wait = |(number, publish): &(usize, &Publish)| {
-            let is_wanted = session.subscriptions.iter().any(|s| {
-                s.matches(&publish.topic)
-                    && s.options.qos > Qos::AtMostOnce
-                    && s.may_have_stood(publish, u64::MAX)
-            });
             let is_over = |over: &u64| *over <= from;
-            publish.qos > Qos::AtMostOnce
+            session.may_want(publish)
                 && publish.sent <= until
-                && is_wanted
                 && !session.over.get(&(*number as u64)).is_some_and(is_over)
         };
         self.publishes.iter().enumerate().filter(may_wait).count()
+    }
+}
+
+impl Session {
+    /// Whether this may have taken a place in its queue.
+    fn may_want(&self, publish: &Publish) -> bool {
+        publish.qos > Qos::AtMostOnce
+            && self.subscriptions.iter().any(|s| {
+                s.matches(&publish.topic)
+                    && s.options.qos > Qos::AtMostOnce
+                    && s.may_have_stood(publish, u64::MAX)
+            })
     }
 }

@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seeds in a run that says nothing else: a CPU minute, not optimised.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 1500;
 
 fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;

@@ -39,6 +39,7 @@ impl World {
                     None => {}
                 }
             }
+            client.check_answers(&self.book)?;
             client.has_rivals = pipes.iter().any(|key| client.link.pipe() != Some(*key));
         }
         let pipes = &self.pipes;

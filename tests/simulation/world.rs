@@ -111,8 +111,8 @@ pub struct World {
     pub log: Log,
     pub config: Rc<Config>,
     pub workers: usize,
-    /// It comes to rest now and then.
-    pub rests: bool,
+    /// It comes to rest once in so many steps; 0 is never.
+    pub rests: usize,
     /// The member that started last.
     pub newest: MemberId,
     /// Bytes that are read from a connection at once, at most.
@@ -163,7 +163,7 @@ impl World {
             log: Log::new(mask),
             config: Rc::new(config),
             workers,
-            rests: false,
+            rests: 0,
             newest: MemberId::STORE,
             chunk: 200,
             heard: 0,
@@ -260,6 +260,8 @@ impl World {
             return;
         };
         let life = member.life;
+        // What happens before and after it is told apart.
+        self.step += 1;
         trace!(self.step, "{life:?} is killed");
         self.book.calm = false;
         self.net.borrow_mut().cut(life);
@@ -287,6 +289,7 @@ impl World {
             other.told.push_back(Told::Gone(life));
         }
         self.dead.insert(life, others);
+        self.step += 1;
         self.bury();
     }
 
