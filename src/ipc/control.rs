@@ -142,11 +142,12 @@ pub enum ToSupervisor {
         member: MemberId,
         incarnation: Incarnation,
     },
-    /// `member` holds my full ring for too long (times in which the whole machine stood still not counted), or its
-    /// cursor or outbox is impossible.
+    /// `member` holds my full ring for too long (times in which the whole machine stood still not counted; said again
+    /// after as long a time), or it lies: its cursor or outbox is impossible (said once).
     Stuck {
         member: MemberId,
         incarnation: Incarnation,
+        lies: bool,
     },
     /// `Quiesce` is done.
     Quiet,
@@ -435,7 +436,11 @@ impl ToSupervisor {
             Self::Stuck {
                 member,
                 incarnation,
-            } => put_member(&mut out, tag::STUCK, member, incarnation),
+                lies,
+            } => {
+                put_member(&mut out, tag::STUCK, member, incarnation);
+                out.put_u8(u8::from(lies));
+            }
             Self::Quiet => out.put_u8(tag::QUIET),
             Self::Severed => out.put_u8(tag::SEVERED),
         }
@@ -457,9 +462,11 @@ impl ToSupervisor {
             }
             tag::STUCK => {
                 let (member, incarnation) = take_member(&mut reader)?;
+                let lies = reader.u8()? != 0;
                 Self::Stuck {
                     member,
                     incarnation,
+                    lies,
                 }
             }
             tag::QUIET => Self::Quiet,

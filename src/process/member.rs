@@ -502,12 +502,14 @@ impl<B: Brain> Member<B> {
 
     /// Members that hold this one up, or whose rings make no sense.
     fn accuse(&mut self) -> Result<(), MemberError> {
-        let mut accused: Vec<_> = self.mesh.stuck(self.now).into_iter().collect();
-        accused.extend(std::iter::from_fn(|| self.mesh.broken()));
-        for (member, incarnation) in accused {
+        let stuck = self.mesh.stuck(self.now);
+        let mut accused: Vec<_> = stuck.into_iter().map(|who| (who, false)).collect();
+        accused.extend(std::iter::from_fn(|| self.mesh.lying()).map(|who| (who, true)));
+        for ((member, incarnation), lies) in accused {
             self.tell(ToSupervisor::Stuck {
                 member,
                 incarnation,
+                lies,
             })?;
         }
         Ok(())

@@ -366,8 +366,7 @@ impl<R: Region, V: View, B: Bell> RingMesh<R, V, B> {
         self.cursors.beat();
     }
 
-    /// A reader that is to be reported: its cursor is impossible, or it holds this member's full ring for too long
-    /// without any progress. Ask in every turn, and every few milliseconds while there is overflow; the time between two looks counts
+    /// A reader that is to be reported: it holds this member's full ring for too long without any progress. Ask in every turn, and every few milliseconds while there is overflow; the time between two looks counts
     /// for 50 ms at most, so that no pause of ours is held against others.
     pub fn stuck(&mut self, now: Instant) -> Option<(MemberId, Incarnation)> {
         let last = self.looked_for_stuck.replace(now).unwrap_or(now);
@@ -381,17 +380,17 @@ impl<R: Region, V: View, B: Bell> RingMesh<R, V, B> {
         let mut stuck = None;
         for peer in self.peers.iter_mut().filter(|peer| !peer.gone) {
             let too_long = peer.is_stuck(full && peer.cursor < held_below, step);
-            if stuck.is_none() && (too_long || peer.report_impossible()) {
+            if stuck.is_none() && too_long {
                 stuck = Some((peer.member, peer.incarnation));
             }
         }
         stuck
     }
 
-    /// A writer whose outbox lied, once: it is read no further, and to be reported.
-    pub fn broken(&mut self) -> Option<(MemberId, Incarnation)> {
+    /// A writer whose outbox lied, which is read no further, or a reader whose cursor is impossible: to be reported, once.
+    pub fn lying(&mut self) -> Option<(MemberId, Incarnation)> {
         self.peers.iter_mut().find_map(|peer| {
-            peer.report_broken()
+            (peer.report_broken() || peer.report_impossible())
                 .then_some((peer.member, peer.incarnation))
         })
     }

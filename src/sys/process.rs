@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -176,6 +177,34 @@ pub fn reap() -> Option<(ProcessId, Ending)> {
             Err(_) => return None,
         }
     }
+}
+
+/// What a process got of the processors, since it started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ProcessorTime {
+    /// On one.
+    pub used: Duration,
+    /// Ready to run, while all were busy with others; only waits that are over.
+    pub waited: Duration,
+    /// On one, or waiting for one, at this moment.
+    pub is_ready: bool,
+}
+
+/// `None` where the kernel does not count that, and for a process that is gone.
+pub fn processor_time(pid: ProcessId) -> Option<ProcessorTime> {
+    // Nanoseconds on a processor, nanoseconds waiting for one, turns.
+    let counted = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    let mut nanos = counted.split_ascii_whitespace().map(str::parse);
+    let mut next = || Some(Duration::from_nanos(nanos.next()?.ok()?));
+    let (used, waited) = (next()?, next()?);
+    // The state follows the name, which may hold anything, in brackets.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, state) = stat.rsplit_once(')')?;
+    Some(ProcessorTime {
+        used,
+        waited,
+        is_ready: state.trim_start().starts_with('R'),
+    })
 }
 
 /// Ends a child that has not been reaped yet, now.

@@ -168,7 +168,7 @@ fn child_of_the_kill_test() {
             mesh.beat();
             covered += 1;
         }
-        assert_eq!(mesh.broken(), None);
+        assert_eq!(mesh.lying(), None);
         if mesh.overflow_bytes() > OVERFLOW_BYTES_PAUSE {
             assert!(wait(&mut mesh, LOST), "a lost wake-up");
         }
@@ -253,7 +253,7 @@ fn a_death_at_any_point_costs_the_survivor_nothing() {
             read(&mut mesh, &mut buffer, &mut records);
             writer.write(&mut mesh);
             mesh.flush();
-            assert_eq!(mesh.broken(), None);
+            assert_eq!(mesh.lying(), None);
             if mesh.overflow_bytes() > OVERFLOW_BYTES_PAUSE {
                 wait(&mut mesh, dies_at.saturating_duration_since(Instant::now()));
             }

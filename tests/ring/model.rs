@@ -281,7 +281,7 @@ fn run(ring_bytes: u32, ops: Vec<Op>) {
     }
     for member in world.members.iter_mut().flatten() {
         assert_eq!(member.mesh.overflow_bytes(), 0);
-        assert_eq!(member.mesh.broken(), None);
+        assert_eq!(member.mesh.lying(), None);
         let now = mosquitto::base::clock::Instant(1);
         assert_eq!(member.mesh.stuck(now), None);
         assert!(member.mesh.passed(MemberMask::ALL) >= member.waits_for);

@@ -91,9 +91,10 @@ fn to_supervisor() -> impl Strategy<Value = ToSupervisor> {
             member,
             incarnation
         }),
-        members().prop_map(|(member, incarnation)| ToSupervisor::Stuck {
+        (members(), any::<bool>()).prop_map(|((member, incarnation), lies)| ToSupervisor::Stuck {
             member,
-            incarnation
+            incarnation,
+            lies
         }),
     ]
 }

@@ -306,9 +306,15 @@ impl ChildProcess {
 
     /// One look at its heart.
     pub fn look(&mut self, look: Look) -> Verdict {
-        match &self.page {
-            Some(page) => self.heart.look(page.beats(), look),
-            None => Verdict::Well,
-        }
+        let Some(page) = &self.page else {
+            return Verdict::Well;
+        };
+        let time = process::processor_time(self.pid);
+        self.heart.look(page.beats(), look, time)
+    }
+
+    /// Another member says that this one holds it up: whether to believe it.
+    pub fn is_to_blame(&mut self) -> bool {
+        self.heart.is_to_blame()
     }
 }

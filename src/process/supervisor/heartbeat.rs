@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use crate::base::clock::Instant;
-use crate::base::limits::{HEARTBEAT_CHECK_MILLIS, HEARTBEAT_MISSED_MAX};
+use crate::base::limits::{HEARTBEAT_CHECK_MILLIS, HEARTBEAT_MISSED_MAX, READER_STUCK_MILLIS};
+use crate::sys::process::ProcessorTime;
 
 /// What one look at one heart says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// It beats, or it is too early to tell.
     Well,
-    /// It has stood still for [`HEARTBEAT_MISSED_MAX`] looks on time.
+    /// It has stood still for [`HEARTBEAT_MISSED_MAX`] looks on time, not counting when no processor was free for it.
     Hung,
 }
 
@@ -18,26 +19,64 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct Heart {
     beats: Option<u32>,
-    missed: u32,
+    /// As it was at the last look.
+    time: ProcessorTime,
+    /// How long it has stood still although it could have run.
+    stood: Duration,
+    /// How long it could have run before the last look, at most [`CHECK`].
+    could: Duration,
+    /// How long others say that it held them up, as far as it could have run then. Forgotten slowly.
+    blame: Duration,
 }
 
 impl Heart {
     /// Looks at the counter that the child moves. Only consecutive looks on time count: whoever overslept cannot
-    /// say that others did not move.
-    pub fn look(&mut self, beats: u32, look: Look) -> Verdict {
+    /// say that others did not move. On a machine with too much to do, a child that gets little `time` on a processor is
+    /// not hung, it is hungry; without that figure it is held to be fed.
+    pub fn look(&mut self, beats: u32, look: Look, time: Option<ProcessorTime>) -> Verdict {
         let moved = self.beats.replace(beats) != Some(beats);
+        self.could = time.map_or(CHECK, |time| self.could_run(time));
+        self.blame = self.blame.saturating_sub(CHECK / BLAME_SHARE);
         if moved || look == Look::Late {
-            self.missed = 0;
+            self.stood = Duration::ZERO;
             return Verdict::Well;
         }
-        self.missed = self.missed.saturating_add(1);
-        if self.missed >= HEARTBEAT_MISSED_MAX {
+        self.stood += self.could;
+        if self.stood >= CHECK * HEARTBEAT_MISSED_MAX {
             Verdict::Hung
         } else {
             Verdict::Well
         }
     }
+
+    /// How long the child could have run since the last look.
+    fn could_run(&mut self, time: ProcessorTime) -> Duration {
+        let last = std::mem::replace(&mut self.time, time);
+        let could = if time.is_ready {
+            // It runs as soon as it may: so it could for as long as it did.
+            time.used.saturating_sub(last.used)
+        } else {
+            CHECK.saturating_sub(time.waited.saturating_sub(last.waited))
+        };
+        could.min(CHECK)
+    }
+
+    /// Another member says that this one has held it up for [`READER_STUCK_MILLIS`], and says so again after as long a
+    /// time. Whether to believe that it would not, rather than could not, go on.
+    pub fn is_to_blame(&mut self) -> bool {
+        let could_millis = u64::try_from(self.could.as_millis()).unwrap_or(u64::MAX);
+        let millis = READER_STUCK_MILLIS * could_millis / HEARTBEAT_CHECK_MILLIS;
+        self.blame += Duration::from_millis(millis);
+        self.blame >= Duration::from_millis(READER_STUCK_MILLIS * 9 / 10)
+    }
 }
+
+/// The time between two looks that are on time.
+const CHECK: Duration = Duration::from_millis(HEARTBEAT_CHECK_MILLIS);
+
+/// Blame is forgotten at one part in so many of the time that passes: who gets less of a processor than that is never
+/// to blame.
+const BLAME_SHARE: u32 = 4;
 
 /// Whether the supervisor looked when it meant to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,7 +156,7 @@ mod tests {
             beats += u32::from(*moves);
             clock.awake(real);
             if let Some(look) = clock.look()
-                && heart.look(beats, look) == Verdict::Hung
+                && heart.look(beats, look, None) == Verdict::Hung
             {
                 return Some(u64::try_from((real - start).as_millis()).unwrap());
             }
@@ -150,6 +189,60 @@ mod tests {
             steps.extend([(10_000, false), (250, false), (250, false), (250, false)]);
         }
         assert_eq!(run(&steps), None);
+    }
+
+    #[test]
+    fn a_child_that_gets_no_processor_is_not_hung() {
+        let mut heart = Heart::default();
+        assert!((0..1000).all(|_| heart.look(0, Look::OnTime, ready(0)) == Verdict::Well));
+        // Nor is one whose waits are over just when it is looked at.
+        let waited = |looks| ProcessorTime {
+            waited: CHECK * looks,
+            ..ProcessorTime::default()
+        };
+        let mut waits = 1..1000;
+        assert!(waits.all(|n| heart.look(0, Look::OnTime, Some(waited(n))) == Verdict::Well));
+        // One that turns in circles beside others is found, only later.
+        let mut looks = 0;
+        while heart.look(0, Look::OnTime, ready(looks * 125)) == Verdict::Well {
+            looks += 1;
+        }
+        assert_eq!(looks, 2 * u64::from(HEARTBEAT_MISSED_MAX));
+    }
+
+    #[test]
+    fn who_could_have_read_is_to_blame() {
+        let mut heart = Heart::default();
+        heart.look(1, Look::OnTime, Some(ProcessorTime::default()));
+        assert!(heart.is_to_blame());
+        assert_eq!(blamed_after(125), Some(3));
+        assert_eq!(blamed_after(60), None);
+        assert_eq!(blamed_after(0), None);
+    }
+
+    /// Which complaint about a child is believed that beats, and gets so many milliseconds between two looks.
+    fn blamed_after(millis: u64) -> Option<u64> {
+        let mut heart = Heart::default();
+        heart.look(0, Look::OnTime, ready(0));
+        (1..1000).find(|complaint| {
+            for look in 2 * complaint - 1..=2 * complaint {
+                heart.look(
+                    u32::try_from(look).unwrap(),
+                    Look::OnTime,
+                    ready(look * millis),
+                );
+            }
+            heart.is_to_blame()
+        })
+    }
+
+    /// One that always wants a processor, and had so many milliseconds.
+    fn ready(millis: u64) -> Option<ProcessorTime> {
+        Some(ProcessorTime {
+            used: Duration::from_millis(millis),
+            is_ready: true,
+            ..ProcessorTime::default()
+        })
     }
 
     #[test]

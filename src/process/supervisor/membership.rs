@@ -265,6 +265,7 @@ impl Membership {
             ToSupervisor::Stuck {
                 member,
                 incarnation,
+                ..
             } => self.accused(who, Who::new(member, incarnation), now, out),
             ToSupervisor::Quiet if self.phase != Phase::Running => {
                 if let Phase::Quiescing { waiting, .. } = &mut self.phase {

@@ -190,11 +190,28 @@ impl Supervisor {
             }
         }
         for (whose, said) in said_by {
-            self.report(whose, Report::Said(said));
+            if self.is_news(&said) {
+                self.report(whose, Report::Said(said));
+            }
         }
         if let Some((whose, error)) = failed {
             self.broken(whose, &error);
         }
+    }
+
+    /// Whether what a child said is to be acted on: not that another holds it up that got no processor. It will be said
+    /// again.
+    fn is_news(&mut self, said: &ToSupervisor) -> bool {
+        let ToSupervisor::Stuck {
+            incarnation,
+            lies: false,
+            ..
+        } = said
+        else {
+            return true;
+        };
+        let accused = self.children.get_mut(&incarnation.0);
+        accused.is_none_or(ChildProcess::is_to_blame)
     }
 
     /// The control channel of a process is of no use any more.

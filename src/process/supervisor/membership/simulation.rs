@@ -273,6 +273,7 @@ impl Simulation {
             _ => ToSupervisor::Stuck {
                 member,
                 incarnation,
+                lies: false,
             },
         };
         if let Some(process) = self.processes.get_mut(&by.incarnation.0) {
@@ -501,6 +502,7 @@ fn a_member_that_accuses_everybody_is_the_one_to_go() {
         let said = ToSupervisor::Stuck {
             member,
             incarnation,
+            lies: false,
         };
         let mut actions = Vec::new();
         simulation
@@ -527,6 +529,7 @@ fn an_accusation_of_an_earlier_life_means_nothing() {
     let said = ToSupervisor::Stuck {
         member: victim.member,
         incarnation: victim.incarnation,
+        lies: false,
     };
     let mut actions = Vec::new();
     simulation
