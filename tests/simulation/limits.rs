@@ -223,16 +223,17 @@ impl Book {
         let is_always_there = session.connections == 1 || !session.persistent;
         let least = limit.messages + if is_always_there { window } else { 0 };
         let rests: Vec<u64> = [0].into_iter().chain(self.rests.iter().copied()).collect();
+        let is_late = publish.will || publish.resent;
         let is_full = rests.windows(2).any(|span| {
             let [from, until] = *span else { return false };
             // The newest is dropped when it comes, the oldest as long as it waits: until all is quiet, or its client is
-            // back.
-            let may_wait_on = limit.drops_oldest && !is_always_there;
+            // back. A will comes long after its CONNECT.
+            let may_wait_on = is_late || (limit.drops_oldest && !is_always_there);
             let is_its_turn = until >= publish.sent && (may_wait_on || from <= publish.sent);
             is_its_turn && self.may_wait(session, from, until) > least
         });
         // What was on the wire when a client left takes places too, and cannot be dropped.
-        let is_oldest = limit.drops_oldest && is_always_there;
+        let is_oldest = limit.drops_oldest && is_always_there && !is_late;
         is_full && (!is_oldest || self.may_follow_in_queue(session, publish) >= limit.messages)
     }
 
