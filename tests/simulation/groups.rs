@@ -190,7 +190,9 @@ impl Book {
             Qos::AtLeastOnce => false,
             Qos::ExactlyOnce => {
                 let is_over = self.session_ended(session).is_some();
+                // A persistent session outlives the connection that began it.
                 let known = self.broker_ends.get(&session.pipe);
+                let known = known.filter(|_| !session.persistent);
                 is_over && known.is_none_or(|end| *end >= publish.sent)
             }
         });

@@ -243,17 +243,17 @@ impl Book {
         let after = self.rests.iter().find(|rest| **rest >= publish.sent);
         let (before, after) = (before.copied(), after.copied());
         let (before, after) = (before.unwrap_or(0), after.unwrap_or(u64::MAX));
+        let mut is_past = true;
         let later = |p: &&Publish| {
-            // Those that may come long after they were sent first.
+            is_past &= !std::ptr::eq(*p, publish);
+            // What the same client said before came before, unless it came again; of others nobody knows.
             let is_late = p.will || p.resent;
-            p.sent <= after && (p.sent >= before || is_late) && session.may_want(p)
+            let may_follow = !(is_past && p.publisher == publish.publisher) && p.sent >= before;
+            p.sent <= after && (may_follow || is_late) && session.may_want(p)
         };
         // Itself is among them.
-        self.publishes
-            .iter()
-            .filter(later)
-            .count()
-            .saturating_sub(1)
+        let count = self.publishes.iter().filter(later).count();
+        count.saturating_sub(1)
     }
 
     /// Who was away gets no more of what was sent meanwhile than a queue may hold.
