@@ -68,7 +68,7 @@ pub const RETAINED_SLICE_BYTES: usize = 64 * 1024;
 /// Filters in one slice of an index or of a session's subscriptions.
 pub const INDEX_SLICE_BYTES: usize = 16 * 1024;
 /// Slices of an index that a member sends in one turn to those that joined; the rest waits for the next turn.
-pub const INDEX_SLICES_PER_TURN: usize = 16;
+pub const INDEX_SLICES_PER_TURN: usize = 4;
 /// Filters of connections that are over that a worker takes out of its index in one turn. The rest finds nobody.
 pub const FILTERS_LEFT_PER_TURN: usize = 5_000;
 /// Filters that a worker looks at in one turn to clear away those that only a dead member wanted.

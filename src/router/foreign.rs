@@ -90,6 +90,16 @@ impl Foreign {
         self.cleared = (0, 0);
     }
 
+    /// How many filters somebody wants, or wanted until [`Foreign::clear`].
+    pub fn len(&self) -> usize {
+        self.exact.iter().map(Part::len).sum::<usize>() + self.wild.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Whether there are filters that nobody wants.
     pub fn has_unwanted(&self) -> bool {
         self.sets.unwanted > 0

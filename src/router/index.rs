@@ -190,6 +190,11 @@ impl<K: Copy + Eq + Hash, V> Index<K, V> {
         }
     }
 
+    /// How many filters there are.
+    pub fn len(&self) -> usize {
+        self.filters.len()
+    }
+
     /// Whether there is no filter at all.
     pub fn is_empty(&self) -> bool {
         self.filters.len() == 0

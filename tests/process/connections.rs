@@ -305,3 +305,30 @@ fn without_descriptors_for_a_few_clients_it_does_not_start() {
         client.ping();
     }
 }
+
+/// Only those that said goodbye or closed were left out; a reset, a takeover and a fault of the client had a line.
+#[test]
+fn without_connection_messages_no_ending_is_logged() {
+    let port = free_port();
+    let config = format!("{}connection_messages false\n", one_worker(port));
+    let broker = Broker::start_with(port, &config, |binary| Command::new(binary));
+    broker.wait_for_log("running");
+    let mut malformed = Client::connect(&broker, "leaves-malformed");
+    malformed.send(&[0, 0]);
+    malformed.rest();
+    let mut taken_over = Client::connect(&broker, "leaves-taken-over");
+    let _next = Client::connect(&broker, "leaves-taken-over");
+    taken_over.rest();
+    let mut refused = Client::open(&broker);
+    refused.send(&connect(9, "leaves-refused"));
+    refused.rest();
+
+    // One worker logs in order, so all that was to be said stands before this.
+    let mut last = Client::connect(&broker, "last");
+    last.send(&[0xc0, 0]);
+    broker.wait_for_log("Received PINGREQ from last");
+    let log = broker.log();
+    for word in ["disconnected", "refused", "New c", "closed"] {
+        assert!(!log.contains(word), "{word}:\n{log}");
+    }
+}

@@ -294,7 +294,20 @@ impl Store {
         if let Some(reader) = self.readers.get_mut(member.slot()) {
             *reader = Some(incarnation);
         }
-        self.announced.tell_all(member, cx.mesh, &mut self.scratch);
+        self.announced.joined(member);
+        // A small index goes at once.
+        self.announced.tell(cx.mesh, &mut self.scratch);
+    }
+
+    /// Goes on telling members that joined what the store wants.
+    pub(super) fn tell_joiners<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {
+        self.announced.tell(cx.mesh, &mut self.scratch);
+        let has_room = cx.mesh.overflow_bytes() == 0;
+        if self.announced.is_telling() && has_room {
+            self.again = true;
+        } else if self.announced.is_telling() {
+            self.look_again_soon(cx.now);
+        }
     }
 
     /// `member` died. Its outbox is still being read; nothing is said to it any more.
@@ -307,6 +320,7 @@ impl Store {
         let slot = self.readers.get_mut(member.slot());
         if let Some(reader) = slot.filter(|r| **r == Some(incarnation)) {
             *reader = None;
+            self.announced.gone(member);
         }
         for client in self.directory.member_gone(incarnation) {
             self.forget_if_idle(client);

@@ -7,6 +7,7 @@
 //! subscriptions, `retained_requests` streams what is retained to transient sessions. Everything a worker sends is checked: one that an attacker has taken over may
 //! lie about its own connections, and nothing it sends may stop the store.
 
+mod announced;
 mod claims;
 mod figures;
 mod message;
@@ -36,12 +37,13 @@ use crate::retained::Retained;
 use crate::ring::{Cx, Mesh};
 use crate::router::index::Index;
 
+use announced::Announced;
 use claims::{Asked, Client};
 use message::{Kept, Stock, StoredMessage};
 use publish::Hit;
 use retained_requests::Request;
 pub use settings::StoreSettings;
-use subscribe::{Announced, Collecting, Subscribing, Subscription};
+use subscribe::{Collecting, Subscribing, Subscription};
 
 /// The store's deciding part, with a memory backend.
 pub struct Store {
@@ -272,6 +274,7 @@ impl Store {
         self.again = false;
         self.soon = None;
         self.retained_steps = RETAINED_STEPS_PER_TURN;
+        self.tell_joiners(cx);
         self.retry_grants(cx);
         self.answer_subscribes(cx);
         self.collect_retained(cx);

@@ -4,22 +4,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use crate::base::clock::Instant;
-use crate::base::ids::{ClientNumber, Incarnation, MemberId, MemberMask, Position, Serial};
-use crate::base::limits::{INDEX_SLICE_BYTES, RETAINED_SCAN_BYTES_MAX, SUBSCRIBING_MAX};
+use crate::base::ids::{ClientNumber, Incarnation, MemberId, Serial};
+use crate::base::limits::{RETAINED_SCAN_BYTES_MAX, SUBSCRIBING_MAX};
 use crate::directory::{ClaimKey, Mark};
-use crate::ipc::mesh::{
-    AnnouncedFilter, Announcement, Class, FilterHash, Heads, ToWorker, announce, kind,
-};
+use crate::ipc::mesh::{Heads, ToWorker};
 use crate::mqtt::{Filter, Qos, Topic};
 use crate::queue::Entry;
 use crate::retained::{Retained, Walk, Want};
 use crate::ring::{Cx, Mesh};
-use crate::router::interest::Wanted;
 
 use super::claims::is_applied;
 use super::message::{Kept, StoredMessage};
 use super::settings::Outgoing;
-use super::{NO_RECORD, Store, applied, published, published_heads};
+use super::{Store, applied, published, published_heads};
 
 /// What a session asks for with one filter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -445,157 +442,5 @@ impl Store {
         }
         self.announced
             .say(&changes, cx.mesh.live(), cx.mesh, &mut self.scratch);
-    }
-}
-
-/// What the members were told of the store's filters, and who has applied it.
-pub(super) struct Announced {
-    /// Of filters that are not shared; groups want both.
-    class: Class,
-    /// Who wants filters without wildcards, by their hash: two of one hash must not switch each other off.
-    exact: BTreeMap<u64, Wanted>,
-    wildcard: BTreeMap<Box<str>, Wanted>,
-    /// The last record of it.
-    last: Serial,
-    /// The last record of each turn whose place is not known yet: it may be in the overflow list.
-    unplaced: VecDeque<Serial>,
-    /// Where the outbox ended when this record was in it.
-    placed: VecDeque<(Serial, Position)>,
-    /// Every live member has applied the records up to this one.
-    applied_everywhere: Serial,
-}
-
-impl Announced {
-    pub fn new(with_qos0: bool) -> Self {
-        Self {
-            class: if with_qos0 { Class::BOTH } else { Class::QOS12 },
-            exact: BTreeMap::new(),
-            wildcard: BTreeMap::new(),
-            last: NO_RECORD,
-            unplaced: VecDeque::new(),
-            placed: VecDeque::new(),
-            applied_everywhere: NO_RECORD,
-        }
-    }
-
-    /// A filter that no session had, or a new group of it. `None`: nothing more is wanted than before.
-    pub fn add<'a>(
-        &mut self,
-        filter: &'a str,
-        class: Class,
-        hash: &FilterHash,
-    ) -> Option<Announcement<'a>> {
-        if filter.contains(['+', '#']) {
-            if !self.wildcard.contains_key(filter) {
-                self.wildcard.insert(filter.into(), Wanted::default());
-            }
-            let class = self.wildcard.get_mut(filter)?.add(class)?;
-            let filter = AnnouncedFilter::Wildcard(filter);
-            return Some(Announcement { class, filter });
-        }
-        let hash = hash.of(filter);
-        let class = self.exact.entry(hash).or_default().add(class)?;
-        let filter = AnnouncedFilter::Exact(hash);
-        Some(Announcement { class, filter })
-    }
-
-    /// A filter that no session has any more, or a group of it that is gone. `None`: the others want as much.
-    pub fn remove<'a>(
-        &mut self,
-        filter: &'a str,
-        class: Class,
-        hash: &FilterHash,
-    ) -> Option<Announcement<'a>> {
-        if filter.contains(['+', '#']) {
-            let class = self.wildcard.get_mut(filter)?.remove(class)?;
-            if class == Class::default() {
-                self.wildcard.remove(filter);
-            }
-            let filter = AnnouncedFilter::Wildcard(filter);
-            return Some(Announcement { class, filter });
-        }
-        let hash = hash.of(filter);
-        let class = self.exact.get_mut(&hash)?.remove(class)?;
-        if class == Class::default() {
-            self.exact.remove(&hash);
-        }
-        let filter = AnnouncedFilter::Exact(hash);
-        Some(Announcement { class, filter })
-    }
-
-    pub(super) fn say<M: Mesh>(
-        &mut self,
-        changes: &[Announcement<'_>],
-        to: MemberMask,
-        mesh: &mut M,
-        scratch: &mut Vec<u8>,
-    ) {
-        if !changes.is_empty() {
-            self.last = announce(mesh, to, changes, scratch);
-        }
-    }
-
-    /// Everything that is announced, for a member that has just joined, and the end of it.
-    pub fn tell_all<M: Mesh>(&self, member: MemberId, mesh: &mut M, scratch: &mut Vec<u8>) {
-        let exact = self.exact.iter();
-        let exact = exact.map(|(hash, wanted)| (AnnouncedFilter::Exact(*hash), wanted));
-        let wildcard = self.wildcard.iter();
-        let wildcard = wildcard.map(|(f, wanted)| (AnnouncedFilter::Wildcard(f), wanted));
-        let (mut slice, mut bytes) = (Vec::new(), 0);
-        for (filter, wanted) in exact.chain(wildcard) {
-            let class = wanted.class();
-            slice.push(Announcement { class, filter });
-            bytes += match filter {
-                AnnouncedFilter::Exact(_) => 9,
-                AnnouncedFilter::Wildcard(filter) => filter.len() + 3,
-            };
-            if bytes >= INDEX_SLICE_BYTES {
-                announce(mesh, member.mask(), &slice, scratch);
-                slice.clear();
-                bytes = 0;
-            }
-        }
-        if !slice.is_empty() {
-            announce(mesh, member.mask(), &slice, scratch);
-        }
-        mesh.append(member.mask(), kind::INDEX_END, &[]);
-    }
-
-    /// Finds the place of what was announced, and asks for a wake-up if somebody waits. Whether everybody has
-    /// applied it already: then nobody rings.
-    pub fn flushed<M: Mesh>(&mut self, is_awaited: bool, mesh: &mut M) -> bool {
-        let placed = self.placed.back().map(|(serial, _)| *serial);
-        let known = self.unplaced.back().copied().or(placed);
-        if self.last > known.unwrap_or(self.applied_everywhere) {
-            self.unplaced.push_back(self.last);
-        }
-        while let Some(serial) = self
-            .unplaced
-            .front()
-            .copied()
-            .filter(|s| *s <= mesh.covered())
-        {
-            self.unplaced.pop_front();
-            self.placed.push_back((serial, mesh.head()));
-        }
-        match self.placed.front() {
-            Some((_, position)) if is_awaited => {
-                mesh.wake_when_passed(*position);
-                mesh.passed(mesh.live()) >= *position
-            }
-            _ => false,
-        }
-    }
-
-    /// Looks how far everybody is.
-    fn passed<M: Mesh>(&mut self, mesh: &M) {
-        if self.placed.is_empty() {
-            return;
-        }
-        let passed = mesh.passed(mesh.live());
-        while let Some((serial, _)) = self.placed.front().filter(|(_, at)| *at <= passed) {
-            self.applied_everywhere = *serial;
-            self.placed.pop_front();
-        }
     }
 }

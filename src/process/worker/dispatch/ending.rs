@@ -226,7 +226,12 @@ impl Worker {
         if stored { Class::QOS0 } else { Class::BOTH }
     }
 
+    /// Without `connection_messages` no client that comes or goes leaves a line, whatever the reason; a limit that acts
+    /// still does.
     fn log_ending<M: Mesh>(&self, conn: &Connection, ending: Ending, cx: &mut Cx<'_, M>) {
+        if !self.config.connection_messages && !matches!(ending, Ending::TooSlow(_)) {
+            return;
+        }
         let (id, peer) = (&*conn.client.id, conn.from.peer);
         let id = if id.is_empty() { "<unknown>" } else { id };
         let notice = LogType::Notice;
@@ -238,8 +243,6 @@ impl Worker {
             );
         };
         match ending {
-            Ending::Clean | Ending::CleanWithWill | Ending::Lost(HangUp::Eof)
-                if !self.config.connection_messages => {}
             Ending::Clean | Ending::CleanWithWill => {
                 log.line(notice, format_args!("Client {id} [{peer}] disconnected."))
             }
@@ -259,12 +262,10 @@ impl Worker {
             // In the words of the original, which has no id yet when it finds out.
             Ending::Crowded(option) => {
                 let ip = peer.ip();
-                if self.config.connection_messages {
-                    log.line(
-                        notice,
-                        format_args!("Client connection from {ip} denied: {option} exceeded."),
-                    );
-                }
+                log.line(
+                    notice,
+                    format_args!("Client connection from {ip} denied: {option} exceeded."),
+                );
             }
             Ending::Malformed(error) => disconnected(&format_args!("malformed packet ({error})")),
             Ending::Protocol(_, what) => disconnected(&format_args!("protocol error ({what})")),

@@ -49,7 +49,7 @@ impl Worker {
                     }
                 }
             }
-            kind::INDEX_END => self.joining = self.joining.without(from),
+            kind::INDEX_END => self.index_ended(from, cx),
             kind::RETAINED_SLICE if from == MemberId::STORE => self.on_retained_slice(bytes, cx),
             _ if from == MemberId::STORE => match ToWorker::decode(record_kind, bytes) {
                 Ok(record) => self.store_says(record, cx),
@@ -161,6 +161,19 @@ impl Worker {
 
     /// Every member has drained it. For a worker that changes nothing.
     pub fn member_removed<M: Mesh>(&mut self, _: MemberId, _: Incarnation, _: &mut Cx<'_, M>) {}
+
+    /// A member has said all that it wants.
+    fn index_ended<M: Mesh>(&mut self, from: MemberId, cx: &mut Cx<'_, M>) {
+        let was_joining = !self.joining.is_empty();
+        self.joining = self.joining.without(from);
+        if was_joining && self.joining.is_empty() {
+            let (me, filters) = (self.me, self.foreign.len());
+            cx.log.line(
+                LogType::Debug,
+                format_args!("Now {me} knows what every other member wants: {filters} filters."),
+            );
+        }
+    }
 
     /// Tells members that joined what this worker wants, as much as one turn allows and the outbox has room for.
     pub(super) fn send_index<M: Mesh>(&mut self, cx: &mut Cx<'_, M>) {

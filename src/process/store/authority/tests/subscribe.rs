@@ -153,7 +153,7 @@ fn rule_19_a_publish_right_behind_the_subscribe_is_not_missed() {
 #[test]
 fn rule_20_filters_of_one_hash_do_not_switch_each_other_off() {
     let hash = crate::ipc::mesh::FilterHash::new([3, 4]);
-    let mut announced = super::super::subscribe::Announced::new(false);
+    let mut announced = super::super::announced::Announced::new(false);
     // The same filter twice is what two filters of one hash look like.
     assert!(announced.add("t", Class::QOS12, &hash).is_some());
     assert!(announced.add("t", Class::QOS12, &hash).is_none());
@@ -195,6 +195,81 @@ fn a_member_that_joins_is_told_every_filter_and_then_the_end() {
     assert!(said.len() > 2, "in slices");
     assert_eq!(said.last().unwrap().1, kind::INDEX_END);
     assert_eq!(world.announced().len(), 3000);
+}
+
+#[test]
+fn a_large_index_is_told_in_several_turns_and_what_changes_meanwhile_as_well() {
+    let mut world = World::new();
+    let name = |n: usize| {
+        format!(
+            "filter/{n}/{}",
+            if n.is_multiple_of(4) { "x/y/+" } else { "z" }
+        )
+    };
+    let filters: Vec<String> = (0..60_000).map(name).collect();
+    let wanted: Vec<_> = filters.iter().map(|f| (1, f.as_str())).collect();
+    let (a, _) = world.session(0, "a", &wanted);
+    world.join(3, 9);
+    let ended = |world: &World| {
+        world
+            .mesh
+            .said
+            .iter()
+            .any(|(_, kind, _)| *kind == kind::INDEX_END)
+    };
+    assert!(!ended(&world), "not at once");
+    for n in 0..3 {
+        let filters: Vec<&str> = filters
+            .iter()
+            .skip(n)
+            .step_by(3)
+            .map(|f| &**f)
+            .take(300)
+            .collect();
+        let request = 4;
+        let claim = a.claim;
+        world.tell(
+            a,
+            &ToStore::Unsubscribe {
+                claim,
+                request,
+                filters,
+            },
+        );
+        world.subscribe(
+            a,
+            0,
+            &[(1, &format!("new/{n}")), (1, &format!("new/+/{n}"))],
+        );
+        world.turn();
+    }
+    world.settle();
+    let to_joiner = |(to, ..): &&(MemberMask, u8, Vec<u8>)| to.contains(worker(3));
+    let said: Vec<_> = world.mesh.said.iter().filter(to_joiner).cloned().collect();
+    assert_eq!(
+        said.iter()
+            .filter(|(_, kind, _)| *kind == kind::INDEX_END)
+            .count(),
+        1
+    );
+    let mut known = std::collections::BTreeMap::new();
+    for (_, kind, bytes) in &said {
+        for change in (*kind == kind::ANNOUNCE)
+            .then(|| announcements(bytes))
+            .into_iter()
+            .flatten()
+        {
+            let change = change.unwrap();
+            known.insert(format!("{:?}", change.filter), change.class);
+        }
+    }
+    known.retain(|_, class| *class != Class(0));
+    assert_eq!(known.len(), 60_000 - 3 * 300 + 3 * 2);
+    world.join(4, 10);
+    world.die(4, 10);
+    world.mesh.said.clear();
+    world.settle();
+    assert!(world.mesh.said.is_empty(), "nothing is said to the dead");
 }
 
 #[test]

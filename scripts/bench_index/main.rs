@@ -6,6 +6,8 @@
     reason = "a measurement that panics has measured nothing"
 )]
 
+mod filters;
+
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -17,6 +19,8 @@ use mosquitto::ipc::mesh::{AnnouncedFilter, Announcement, Class, FilterHash};
 use mosquitto::mqtt::{Filter, Topic};
 use mosquitto::router::{Foreign, Index, Interest};
 use mosquitto::sys::heap::{self, CountingHeap};
+
+use filters::{Random, filters, hit, miss};
 
 #[global_allocator]
 static HEAP: CountingHeap = CountingHeap;
@@ -235,83 +239,4 @@ fn medians(count: usize, topic: fn(usize, &mut Random) -> String, look: impl Fn(
 
 fn each(began: Instant, count: usize) -> f64 {
     began.elapsed().as_secs_f64() * 1e9 / count as f64
-}
-
-/// A building site with floors and devices, ten floors and a thousand filters each: larger indexes have more sites.
-struct Place {
-    site: usize,
-    floor: usize,
-    device: usize,
-}
-
-impl Place {
-    fn of(device: usize) -> Self {
-        let (site, floor) = (device / 1000, device / 100 % 10);
-        Self {
-            site,
-            floor,
-            device,
-        }
-    }
-}
-
-const METRICS: [&str; 4] = ["temperature", "humidity", "power", "state"];
-
-/// Different filters; there are as many devices.
-fn filters(count: usize) -> Vec<String> {
-    let mut filters: Vec<String> = (0..count).map(filter).collect();
-    // In no particular order.
-    let mut random = Random(3);
-    for n in (1..count).rev() {
-        filters.swap(n, random.below(n + 1));
-    }
-    filters
-}
-
-fn filter(n: usize) -> String {
-    let Place {
-        site,
-        floor,
-        device,
-    } = Place::of(n);
-    let metric = METRICS[n / 7 % METRICS.len()];
-    match n % 100 {
-        0 => format!("site/{site}/floor/{floor}/#"),
-        1..10 => format!("site/{site}/floor/{floor}/dev/{device}/#"),
-        10..14 => format!("site/{site}/floor/{floor}/dev/+/{}", METRICS[n % 10 % 4]),
-        14..20 => format!("site/+/floor/+/dev/{device}/{metric}"),
-        20..30 => format!("site/{site}/floor/{floor}/dev/{device}/+"),
-        _ => format!("site/{site}/floor/{floor}/dev/{device}/{metric}"),
-    }
-}
-
-/// A topic that some filters match.
-fn hit(count: usize, random: &mut Random) -> String {
-    let n = random.below(count);
-    let Place {
-        site,
-        floor,
-        device,
-    } = Place::of(n);
-    let metric = METRICS[n / 7 % METRICS.len()];
-    format!("site/{site}/floor/{floor}/dev/{device}/{metric}")
-}
-
-/// A topic that none matches, although its parents are known.
-fn miss(count: usize, random: &mut Random) -> String {
-    let Place { site, device, .. } = Place::of(random.below(count));
-    format!("site/{site}/roof/0/dev/{device}/state")
-}
-
-/// A small generator; the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        usize::try_from(self.0 >> 33).unwrap() % n
-    }
 }
