@@ -52,11 +52,33 @@ pub fn history(seed: u64) -> Result<(), String> {
         faults = NOTHING;
     }
     world.settle()?;
+    observe(&mut world)?;
     let steps = 400 + world.random.below(1200);
     for _ in 0..steps {
         step(&mut world, faults)?;
     }
     finish(&mut world)
+}
+
+/// Two clients, one with a session that lasts, subscribe to all that is judged when it is missing.
+fn observe(world: &mut World) -> Result<(), String> {
+    let filter = match world.book.queue {
+        Some(_) => "+/#",
+        None => "will/+",
+    };
+    for client in 0..2 {
+        come(world, client);
+        world.settle()?;
+        if world.is_up(client) {
+            let options = SubscriptionOptions {
+                qos: Qos::ExactlyOnce,
+                ..Default::default()
+            };
+            subscribe(world, client, filter, options, 0);
+        }
+        world.settle()?;
+    }
+    Ok(())
 }
 
 fn add_client(world: &mut World, at: usize) {
@@ -112,6 +134,8 @@ fn step(world: &mut World, faults: u64) -> Result<(), String> {
             let client = world.random.below(world.clients.len());
             world.client_reads(client)?;
         }
+        // Behind slow clients queues fill.
+        15..=16 if world.book.queue.is_some() && !world.random.one_in(6) => {}
         15..=16 => {
             let client = world.random.below(world.clients.len());
             let most = 1 + world.random.below(3);

@@ -223,25 +223,31 @@ impl Book {
         let is_always_there = session.connections == 1 || !session.persistent;
         let least = limit.messages + if is_always_there { window } else { 0 };
         let rests: Vec<u64> = [0].into_iter().chain(self.rests.iter().copied()).collect();
+        let is_late = publish.will || publish.resent;
         let is_full = rests.windows(2).any(|span| {
             let [from, until] = *span else { return false };
-            // The newest is dropped when it comes, the oldest at any time later.
-            let is_its_turn = match limit.drops_oldest {
-                true => until >= publish.sent,
-                false => from <= publish.sent && until >= publish.sent,
-            };
+            // The newest is dropped when it comes, the oldest as long as it waits: until all is quiet, or its client is
+            // back. A will comes long after its CONNECT.
+            let may_wait_on = is_late || (limit.drops_oldest && !is_always_there);
+            let is_its_turn = until >= publish.sent && (may_wait_on || from <= publish.sent);
             is_its_turn && self.may_wait(session, from, until) > least
         });
         // What was on the wire when a client left takes places too, and cannot be dropped.
-        let is_oldest = limit.drops_oldest && is_always_there;
+        let is_oldest = limit.drops_oldest && is_always_there && !is_late;
         is_full && (!is_oldest || self.may_follow_in_queue(session, publish) >= limit.messages)
     }
 
     /// How many messages may have come to a session after this one. The oldest goes when as many as the queue holds did.
     fn may_follow_in_queue(&self, session: &Session, publish: &Publish) -> usize {
-        let rests = self.rests.iter().filter(|rest| **rest <= publish.sent);
-        let before = rests.max().copied().unwrap_or(0);
-        let later = |p: &&Publish| p.sent >= before && session.may_want(p);
+        let before = self.rests.iter().rfind(|rest| **rest <= publish.sent);
+        let after = self.rests.iter().find(|rest| **rest >= publish.sent);
+        let (before, after) = (before.copied(), after.copied());
+        let (before, after) = (before.unwrap_or(0), after.unwrap_or(u64::MAX));
+        let later = |p: &&Publish| {
+            // Those that may come long after they were sent first.
+            let is_late = p.will || p.resent;
+            p.sent <= after && (p.sent >= before || is_late) && session.may_want(p)
+        };
         // Itself is among them.
         self.publishes
             .iter()
@@ -258,7 +264,9 @@ impl Book {
         for (from, until) in &session.away {
             let is_of_then = |number: &u64| {
                 let publish = &self.publishes[*number as usize];
-                publish.sent > *from && publish.sent <= *until && !publish.will
+                let is_of_then = publish.sent > *from && publish.sent <= *until;
+                // A will comes later, and what is sent again may.
+                is_of_then && !publish.will && !publish.resent
             };
             let numbers = session.received.iter().map(|d| d.number);
             let kept: BTreeSet<u64> = numbers.filter(is_of_then).collect();
@@ -274,7 +282,8 @@ impl Book {
     /// How many messages may have been under way to a session between two moments, those dropped included.
     fn may_wait(&self, session: &Session, from: u64, until: u64) -> usize {
         let may_wait = |(number, publish): &(usize, &Publish)| {
-            let is_over = |over: &u64| *over <= from;
+            // What was sent again may come again.
+            let is_over = |over: &u64| *over <= from && !publish.resent;
             session.may_want(publish)
                 && publish.sent <= until
                 && !session.over.get(&(*number as u64)).is_some_and(is_over)

@@ -237,6 +237,10 @@ impl Client {
         let has_died = !known && book.is_after_store_death(self.opened.step);
         if has_expired || maybe_ended || has_died {
             self.doubt_session(book, at);
+            self.give_up();
+        } else if !known {
+            // Or this CONNACK is of before it died, and what was sent may come again.
+            self.doubt_session(book, at);
         }
         match self.session {
             Some(session) => book.sessions[session].connections += 1,

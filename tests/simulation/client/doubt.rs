@@ -30,8 +30,7 @@ impl Client {
     }
 
     /// The session may have expired, and another one have begun whose CONNACK was lost. What the client knows of it is
-    /// worth nothing: nothing that was subscribed to is owed any more, but all of it may come. It gives up what it had
-    /// not sent to the end.
+    /// worth nothing: nothing that was subscribed to is owed any more, but all of it may come.
     pub(super) fn doubt_session(&mut self, book: &mut Book, at: Moment) {
         let Some(old) = self.session else { return };
         let pipe = self.link.pipe().unwrap_or_default();
@@ -47,6 +46,10 @@ impl Client {
         book.sessions[new].subscriptions = subscriptions;
         book.sessions[new].memberships = memberships;
         self.session = Some(new);
+    }
+
+    /// The client gives up what it had not sent to the end.
+    pub(super) fn give_up(&mut self) {
         self.received.clear();
         // Packet ids are to be free again on the other side too.
         self.outgoing.retain(|o| o.qos == Qos::ExactlyOnce);
