@@ -63,8 +63,10 @@ pub const ALIASED_TOPIC_BYTES_MAX: usize = 128 * 1024;
 pub const MOUNT_POINT_BYTES_MAX: usize = 32_768;
 /// Separators in a mount point, for the same reason.
 pub const MOUNT_POINT_LEVELS_MAX: usize = 100;
-/// Retained messages in one slice of an answer.
+/// Retained messages in one slice of an answer. The next one is asked for when the client has taken these, so that they
+/// also find room in its queue.
 pub const RETAINED_SLICE_BYTES: usize = 64 * 1024;
+pub const RETAINED_SLICE_MESSAGES: usize = 256;
 /// Filters in one slice of an index or of a session's subscriptions.
 pub const INDEX_SLICE_BYTES: usize = 16 * 1024;
 /// Slices of an index that a member sends in one turn to those that joined; the rest waits for the next turn.

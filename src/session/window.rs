@@ -134,6 +134,11 @@ impl Window {
         Some(queued)
     }
 
+    /// Whether a message waits.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Bytes of the messages that wait.
     pub fn waiting_bytes(&self) -> u64 {
         self.waiting_bytes

@@ -208,6 +208,7 @@ impl<'a> ToStore<'a> {
                 request: r.u32()?,
                 heads: take_heads(r)?,
                 filter: r.str()?,
+                after: r.str()?,
             },
             kind::ACK => {
                 let claim = ClaimSerial(r.u64()?);
@@ -296,10 +297,10 @@ impl<'a> ToStore<'a> {
                 request,
                 heads,
                 filter,
+                after,
             } => {
-                put_request(*claim, *request, out);
-                put_heads(heads, out);
-                out.put_str(filter);
+                put_asked(*claim, *request, heads, out);
+                [filter, after].iter().for_each(|text| out.put_str(text));
                 kind::RETAINED_REQUEST
             }
             Self::Ack {
@@ -332,6 +333,11 @@ impl<'a> ToStore<'a> {
 fn put_request(claim: ClaimSerial, request: u32, out: &mut Vec<u8>) {
     out.put_u64(claim.0);
     out.put_u32(request);
+}
+
+fn put_asked(claim: ClaimSerial, request: u32, heads: &Heads, out: &mut Vec<u8>) {
+    put_request(claim, request, out);
+    put_heads(heads, out);
 }
 
 fn put_filters(filters: &[(u8, &str)], out: &mut Vec<u8>) {

@@ -103,12 +103,14 @@ pub enum ToStore<'a> {
         request: u32,
         filters: Vec<&'a str>,
     },
-    /// A transient session subscribed: send what is retained, once past `heads`.
+    /// A transient session subscribed: send what is retained, once past `heads`, from the topic behind `after` on. Empty
+    /// is from the first one.
     RetainedRequest {
         claim: ClaimSerial,
         request: u32,
         heads: Heads,
         filter: &'a str,
+        after: &'a str,
     },
     /// A persistent session's client acknowledged.
     Ack {
@@ -207,7 +209,7 @@ pub enum ToWorker<'a> {
         request: u32,
         existed: Vec<bool>,
     },
-    /// Part of the answer to a RetainedRequest, the state after the outboxes were applied up to `positions`.
+    /// The answer to a RetainedRequest, or if it is not the `last`, the part up to which a further one has to go on. The state after the outboxes were applied up to `positions`.
     RetainedSlice {
         claim: ClaimSerial,
         request: u32,

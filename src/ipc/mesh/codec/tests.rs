@@ -108,6 +108,7 @@ fn to_store() -> Vec<ToStore<'static>> {
             request: 5,
             heads,
             filter: "#",
+            after: "a/b",
         },
         ToStore::Ack {
             claim,

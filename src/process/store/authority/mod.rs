@@ -232,9 +232,16 @@ impl Store {
                 request,
                 heads,
                 filter,
+                after,
             } => {
-                let heads = possible(heads, cx.mesh);
-                self.retained_request(key(claim), request, heads, filter, cx);
+                let request = Request {
+                    key: key(claim),
+                    request,
+                    heads: possible(heads, cx.mesh),
+                    filter: filter.into(),
+                    after: Some(after.into()).filter(|_| !after.is_empty()),
+                };
+                self.retained_request(request, cx);
             }
             ToStore::Ack {
                 claim,

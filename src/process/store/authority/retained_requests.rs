@@ -1,8 +1,10 @@
-//! What is retained, streamed to transient sessions in slices.
+//! What is retained, streamed to transient sessions in slices. A request is answered with one slice at most: for the
+//! next one the worker asks again, once its client has room.
 
 use crate::base::ids::Incarnation;
 use crate::base::limits::{
-    REQUESTS_WAITING_MAX, RETAINED_SLICE_BYTES, RETAINED_SLICES_PER_TURN, RETAINED_STEPS_PER_TURN,
+    REQUESTS_WAITING_MAX, RETAINED_SLICE_BYTES, RETAINED_SLICE_MESSAGES, RETAINED_SLICES_PER_TURN,
+    RETAINED_STEPS_PER_TURN,
 };
 use crate::directory::ClaimKey;
 use crate::ipc::mesh::{Heads, Message, ToWorker};
@@ -11,24 +13,18 @@ use crate::ring::{Cx, Mesh};
 
 use super::{Store, applied, applied_heads};
 
-/// A request that is not answered to its end. All it keeps is how far it came.
+/// A request that is not answered. All it keeps is how far it came.
 pub(super) struct Request {
-    key: ClaimKey,
-    request: u32,
-    heads: Heads,
-    filter: Box<str>,
-    after: Option<Box<str>>,
+    pub key: ClaimKey,
+    pub request: u32,
+    pub heads: Heads,
+    pub filter: Box<str>,
+    pub after: Option<Box<str>>,
 }
 
 impl Store {
-    pub(super) fn retained_request<M: Mesh>(
-        &mut self,
-        key: ClaimKey,
-        request: u32,
-        heads: Heads,
-        filter: &str,
-        cx: &mut Cx<'_, M>,
-    ) {
+    pub(super) fn retained_request<M: Mesh>(&mut self, request: Request, cx: &mut Cx<'_, M>) {
+        let key = request.key;
         if self.directory.held_by(key).is_none() {
             return;
         }
@@ -37,13 +33,7 @@ impl Store {
             return self.warn(key.member, key.incarnation, "too many requests", cx);
         }
         *running += 1;
-        self.requests.push_back(Request {
-            key,
-            request,
-            heads,
-            filter: filter.into(),
-            after: None,
-        });
+        self.requests.push_back(request);
     }
 
     /// The worker died: nobody waits for these.
@@ -84,12 +74,12 @@ impl Store {
                 continue;
             }
             match self.send_slice(&mut request, &mut steps, cx) {
-                Sent::Last { is_empty: true } => ended(&mut self.requests_of, &request),
-                Sent::Last { is_empty: false } => {
+                Sent::EmptySlice => ended(&mut self.requests_of, &request),
+                Sent::Slice => {
                     ended(&mut self.requests_of, &request);
                     slices += 1;
                 }
-                Sent::Part => {
+                Sent::Nothing => {
                     self.requests.push_back(request);
                     self.again = true;
                     slices += 1;
@@ -118,7 +108,7 @@ impl Store {
                 }
                 messages.push(message.as_message(message.qos, true));
                 bytes += message.bytes();
-                if bytes >= RETAINED_SLICE_BYTES {
+                if bytes >= RETAINED_SLICE_BYTES || messages.len() >= RETAINED_SLICE_MESSAGES {
                     return Want::Enough;
                 }
                 Want::More
@@ -135,20 +125,26 @@ impl Store {
             };
             slice.append(cx.mesh, request.key.member, &mut self.scratch);
         }
+        if !is_empty {
+            return Sent::Slice;
+        }
         if is_last {
-            return Sent::Last { is_empty };
+            return Sent::EmptySlice;
         }
         // Without a step it has not moved.
         if let Some(last) = last {
             request.after = Some(last.into());
         }
-        Sent::Part
+        Sent::Nothing
     }
 }
 
 enum Sent {
-    Last { is_empty: bool },
-    Part,
+    Slice,
+    /// There is nothing behind the last slice.
+    EmptySlice,
+    /// The search goes on.
+    Nothing,
 }
 
 fn ended(

@@ -10,6 +10,7 @@ use super::live::SeenLive;
 use super::mount::Mount;
 use super::rates::Pause;
 use super::shared::Shares;
+use super::subscribe::RetainedWait;
 use crate::base::clock::Instant;
 use crate::base::ids::{ClaimSerial, ClientNumber};
 use crate::ipc::mesh::WillRecord;
@@ -164,6 +165,8 @@ pub struct Client {
     /// Retained requests that the store has not answered, and what to ask for next.
     pub retained_requested: usize,
     pub retained_waiting: VecDeque<(Box<str>, LocalSubscription)>,
+    /// Those of which a slice came; the topic behind which to go on when the client has taken it.
+    pub retained_resting: VecDeque<(RetainedWait, Box<str>)>,
     /// The client id was assigned by the broker, the keep-alive or the session cut: CONNACK says so.
     pub tell_id: bool,
     pub tell_keep_alive: bool,
@@ -203,6 +206,7 @@ impl Client {
             behind_suback: Vec::new(),
             retained_requested: 0,
             retained_waiting: VecDeque::new(),
+            retained_resting: VecDeque::new(),
             tell_id: false,
             tell_keep_alive: false,
             tell_expiry: false,

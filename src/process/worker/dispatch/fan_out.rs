@@ -53,6 +53,9 @@ pub(super) struct Target {
     pub subscription_ids: Vec<u32>,
     /// Of a shared message of QoS 1 or 2.
     token: Option<ShareToken>,
+    /// Nothing of a slice of retained messages is dropped because its client reads slowly: no further one is asked for
+    /// until it has read.
+    is_asked_for: bool,
 }
 
 impl Worker {
@@ -134,6 +137,7 @@ impl Worker {
                         retain,
                         subscription_ids,
                         token: None,
+                        is_asked_for: false,
                     });
                 }
             }
@@ -158,6 +162,7 @@ impl Worker {
                 retain,
                 subscription_ids,
                 token: None,
+                is_asked_for: true,
             },
             message,
             &mut None,
@@ -187,7 +192,7 @@ impl Worker {
         let blocked = conn.is_full();
         let mut packet_id = None;
         if target.qos == Qos::AtMostOnce {
-            if blocked {
+            if blocked && !target.is_asked_for {
                 return drop_message(&mut conn.dropping, &mut self.counted, &conn.client.id, cx);
             }
             conn.dropping = false;
@@ -245,6 +250,7 @@ impl Worker {
             retain: message.retain,
             subscription_ids: deliver.subscription_ids,
             token: deliver.token,
+            is_asked_for: false,
         };
         self.fan_out.forms.begin();
         if !conn.client.stored {
@@ -320,6 +326,7 @@ impl Worker {
                 retain,
                 subscription_ids,
                 token,
+                is_asked_for: false,
             };
             let Some(conn) = self.conns.get_mut(id) else {
                 return;
@@ -340,6 +347,7 @@ impl Worker {
                 }
             }
         }
+        self.go_on_with_retained(id, cx);
     }
 
     fn next_waiting<M: Mesh>(

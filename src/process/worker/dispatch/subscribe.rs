@@ -51,9 +51,10 @@ fn take_requests<T>(requests: &mut Requests<T>, id: ConnId) -> Vec<T> {
 }
 
 /// A retained request that is under way.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct RetainedWait {
     subscription: LocalSubscription,
+    filter: Rc<str>,
     /// How far every outbox was filled when it was sent; of this worker, the serial of the request.
     heads: Rc<Heads>,
 }
@@ -360,25 +361,53 @@ impl Worker {
         subscription: LocalSubscription,
         cx: &mut Cx<'_, M>,
     ) {
-        self.next_request = self.next_request.wrapping_add(1);
-        let request = self.next_request;
         let mut heads = self.heads(cx);
-        let record = ToStore::RetainedRequest {
-            claim: id.claim(),
-            request,
-            heads: heads.clone(),
-            filter,
-        };
-        self.last = record.append(cx.mesh, &mut self.scratch);
+        let request = self.ask_retained(id, (filter, ""), heads.clone(), cx);
         // This worker's own messages are told apart by their serials.
         for (_, _, at) in heads.iter_mut().filter(|(member, ..)| *member == self.me) {
             *at = Position(self.last.0);
         }
         let wait = RetainedWait {
             subscription,
+            filter: filter.into(),
             heads: heads.into(),
         };
         self.retained.insert((id, request), wait);
+    }
+
+    fn ask_retained<M: Mesh>(
+        &mut self,
+        id: ConnId,
+        (filter, after): (&str, &str),
+        heads: Heads,
+        cx: &mut Cx<'_, M>,
+    ) -> u32 {
+        self.next_request = self.next_request.wrapping_add(1);
+        let record = ToStore::RetainedRequest {
+            claim: id.claim(),
+            request: self.next_request,
+            heads,
+            filter,
+            after,
+        };
+        self.last = record.append(cx.mesh, &mut self.scratch);
+        self.next_request
+    }
+
+    /// Asks for more of what is retained, when the client has taken what came: it gets all of it, as fast as it reads.
+    /// What came live since the first request is still newer than any answer.
+    pub(super) fn go_on_with_retained<M: Mesh>(&mut self, id: ConnId, cx: &mut Cx<'_, M>) {
+        while let Some(conn) = self.conns.get_mut(id) {
+            if conn.is_full() || conn.client.window.has_waiting() {
+                return;
+            }
+            let Some((wait, after)) = conn.client.retained_resting.pop_front() else {
+                return;
+            };
+            let heads = self.heads(cx);
+            let request = self.ask_retained(id, (&wait.filter, &after), heads, cx);
+            self.retained.insert((id, request), wait);
+        }
     }
 
     /// Part of an answer to a retained request. It must not overtake live messages that this worker has not read yet.
@@ -417,8 +446,20 @@ impl Worker {
         let Some(wait) = self.retained.get(&(id, request)).cloned() else {
             return true;
         };
-        for message in &messages {
+        // UNSUBSCRIBE ends it.
+        let filter = Filter::trusted(&wait.filter);
+        let is_wanted = self.local.get(filter, id).is_some();
+        let last = last || !is_wanted;
+        for message in messages.iter().filter(|_| is_wanted) {
             self.send_retained(id, &wait, message, cx);
+        }
+        if let (false, Some(message)) = (last, messages.last()) {
+            self.retained.remove(&(id, request));
+            if let Some(conn) = self.conns.get_mut(id) {
+                let rest = (wait, message.topic.into());
+                conn.client.retained_resting.push_back(rest);
+            }
+            self.go_on_with_retained(id, cx);
         }
         if last {
             self.retained.remove(&(id, request));

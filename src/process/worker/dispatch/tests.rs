@@ -8,6 +8,8 @@ use crate::base::log::{Log, LogMask};
 use crate::ipc::mesh::{Message, ToStore, ToWorker, kind};
 use crate::mqtt::Qos;
 
+mod retained;
+
 /// A mesh whose other members have applied everything; the test decides what is covered.
 #[derive(Default)]
 struct Bench {

@@ -10,12 +10,18 @@ fn retain(topic: &str, qos: Qos) -> Message<'_> {
 
 impl World {
     fn request(&mut self, conn: Conn, request: u32, heads: Heads, filter: &str) {
+        self.request_after(conn, (request, filter, ""), heads);
+    }
+
+    fn request_after(&mut self, conn: Conn, what: (u32, &str, &str), heads: Heads) {
+        let (request, filter, after) = what;
         let claim = conn.claim;
         let record = ToStore::RetainedRequest {
             claim,
             request,
             heads,
             filter,
+            after,
         };
         self.tell(conn, &record);
     }
@@ -120,9 +126,22 @@ fn large_answers_come_in_slices_and_only_while_there_is_room() {
     assert_eq!(first[0], (1, false, vec!["t/00", "t/01"]));
     assert_eq!(first[1], (2, true, vec!["t/05"]), "others are not held up");
     world.settle();
-    let topics: Vec<_> = world.slices().into_iter().flat_map(|s| s.2).collect();
-    assert_eq!(topics.last(), Some(&"t/99"));
-    assert_eq!(topics.len() + 2, 100);
+    assert_eq!(world.slices(), [], "no more than was asked for");
+    for (request, asked, topics, last) in [
+        (3, "t/01", ["t/02", "t/03"], false),
+        (4, "t/97", ["t/98", "t/99"], true),
+    ] {
+        world.request_after(conn, (request, "t/#", asked), vec![]);
+        world.settle();
+        let slice = world.slices().remove(0);
+        assert_eq!(slice.2, topics);
+        // Whether that was all is known when the next one is looked for.
+        if last && !slice.1 {
+            world.request_after(conn, (request, "t/#", "t/99"), vec![]);
+            world.settle();
+            assert_eq!(world.slices(), [(request, true, vec![])]);
+        }
+    }
 }
 
 #[test]
