@@ -547,9 +547,9 @@ impl Client {
                 self.owe(Packet::Puback, id, code);
             }
         }
-        let of_session = &book.sessions[session];
-        let mut received = of_session.received.iter().chain(&of_session.shared);
-        // It was refused before, and that was not heard.
+        let all = book.sessions.iter().filter(|s| s.client == self.index);
+        let mut received = all.flat_map(|s| s.received.iter().chain(&s.shared));
+        // It was refused before, perhaps in what may be another session, and that was not heard.
         if refused && publish.dup && received.any(|d| Some(d.number) == number) {
             return Ok(());
         }
